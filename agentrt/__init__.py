@@ -1,0 +1,1 @@
+"""agentrt: a Trio-based actor runtime that keeps fleets of AI agents alive."""

@@ -1,0 +1,61 @@
+"""Pure decisions: each takes the time and the jitter it needs, and returns a verdict that somebody else carries out."""
+
+from __future__ import annotations
+
+from agentrt.policy.backoff import FULL_JITTER, Backoff, ReconnectBackoff
+from agentrt.policy.breaker import TRANSITIONS, Breaker, BreakerEvent, BreakerState, Transition
+from agentrt.policy.flood import Action, FloodGate, GateReason, GateVerdict, MessageMeta
+from agentrt.policy.intensity import RestartIntensity, RunningClock, Verdict
+from agentrt.policy.latch import Latch
+from agentrt.policy.memory import MemoryGuardPolicy, MemoryVerdict
+from agentrt.policy.precedence import NotConfigured, Resolved, Scopes, resolve
+from agentrt.policy.probe import Health, ProbeHealth
+from agentrt.policy.redelivery import DeadLetter, DeadLetterReason, Redeliver, Redelivery, RedeliveryVerdict
+from agentrt.policy.retry import FailureKind, GiveUp, GiveUpReason, Retry, RetryPolicy, RetryVerdict
+from agentrt.policy.server_restart import RestartDelay, ServerRestart
+from agentrt.policy.watchdog import Limits, LimitVerdict, judge, next_due
+
+__all__ = [
+    "FULL_JITTER",
+    "TRANSITIONS",
+    "Action",
+    "Backoff",
+    "Breaker",
+    "BreakerEvent",
+    "BreakerState",
+    "DeadLetter",
+    "DeadLetterReason",
+    "FailureKind",
+    "FloodGate",
+    "GateReason",
+    "GateVerdict",
+    "GiveUp",
+    "GiveUpReason",
+    "Health",
+    "Latch",
+    "LimitVerdict",
+    "Limits",
+    "MemoryGuardPolicy",
+    "MemoryVerdict",
+    "MessageMeta",
+    "NotConfigured",
+    "ProbeHealth",
+    "ReconnectBackoff",
+    "Redeliver",
+    "Redelivery",
+    "RedeliveryVerdict",
+    "Resolved",
+    "RestartDelay",
+    "RestartIntensity",
+    "Retry",
+    "RetryPolicy",
+    "RetryVerdict",
+    "RunningClock",
+    "Scopes",
+    "ServerRestart",
+    "Transition",
+    "Verdict",
+    "judge",
+    "next_due",
+    "resolve",
+]
