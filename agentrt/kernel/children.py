@@ -1,0 +1,146 @@
+"""A supervisor's record of one child: its states, its budget and its timers."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from agentrt.kernel.spec import ChildSpec, Restart, SupervisorSpec
+from agentrt.policy.intensity import RestartIntensity, RunningClock, Verdict
+
+if TYPE_CHECKING:
+    from agentrt.kernel.cell import Cell
+    from agentrt.kernel.events import Event
+    from agentrt.kernel.exits import Exit
+    from agentrt.kernel.incarnation import Incarnation
+    from agentrt.kernel.messages import Envelope
+    from agentrt.kernel.timers import Timer
+
+
+class ChildState(enum.Enum):
+    """Where a child is, as its supervisor sees it."""
+
+    DOWN = "down"
+    """Not running: not started yet, or stopped on purpose."""
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    WAITING = "waiting"
+    """Waits for its restart; the backoff runs."""
+    DONE = "done"
+    """Ended by itself and is not to be restarted."""
+    EXHAUSTED = "exhausted"
+    """Spent its own restart budget."""
+
+
+#: States in which a child has a live incarnation.
+ALIVE = frozenset({ChildState.STARTING, ChildState.RUNNING, ChildState.STOPPING})
+#: States in which a child will not be started again by itself.
+FINAL = frozenset({ChildState.DONE, ChildState.EXHAUSTED})
+
+
+@attrs.define(eq=False)
+class Child:
+    """One child of one incarnation of a supervisor.
+
+    Attributes:
+        index: Its place in the start order.
+        is_guest: It came by :class:`StartChild` and is not one of the supervisor's own specs.
+        wanted: Whether it is to run.
+        cycle: It has to be stopped before it may be started again, because a sibling's restart takes it along.
+        is_new: It was never started by this incarnation of its supervisor.
+        ordered: It starts only after its earlier siblings are up.
+        not_before: Trio time before which it is not restarted.
+        attempt: Restarts since it last ran well; what the backoff counts.
+        restarts: All restarts.
+        forget: Its record goes when it is down.
+        why: The event that its next start or exit follows from.
+    """
+
+    spec: ChildSpec | SupervisorSpec
+    cell: Cell
+    index: int = 0
+    is_guest: bool = False
+    ordered: bool = True
+    state: ChildState = ChildState.DOWN
+    wanted: bool = True
+    cycle: bool = False
+    forget: bool = False
+    is_new: bool = True
+    not_before: float = 0.0
+    attempt: int = 0
+    restarts: int = 0
+    why: Event | None = None
+    incarnation: Incarnation | None = None
+    due: Timer | None = None
+    timers: list[Timer] = attrs.field(factory=list)
+    awaiting_start: list[Envelope] = attrs.field(factory=list)
+    awaiting_stop: list[Envelope] = attrs.field(factory=list)
+    _intensity: RestartIntensity = attrs.field(init=False)
+    _clock: RunningClock = attrs.field(init=False, factory=RunningClock)
+    _is_counted: bool = attrs.field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin with a full budget, and a clock that stands."""
+        self.renew_budget()
+        self._clock.pause(trio.current_time())
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether an incarnation lives."""
+        return self.state in ALIVE
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it will not be started again by itself."""
+        return self.state in FINAL
+
+    def renew_budget(self) -> None:
+        """Forget the restarts that its budget counted."""
+        budget = self.spec.budget if isinstance(self.spec, ChildSpec) else self.spec.own_budget
+        self._intensity = RestartIntensity(budget.max_restarts, budget.max_seconds)
+
+    def run_clock(self, now: float) -> None:
+        """Count from now on: it runs."""
+        self._clock.resume(now)
+        self._is_counted = True
+
+    def stop_clock(self, now: float) -> None:
+        """Count no more: it ended."""
+        if self._is_counted:
+            self._is_counted = False
+            self._clock.pause(now)
+
+    def cancel_timers(self) -> None:
+        """Forget what was due for the last incarnation."""
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+        if self.due is not None:
+            self.due.cancel()
+            self.due = None
+
+    def restart_verdict(self, exit_: Exit, now: float) -> Verdict | None:
+        """Say whether its restart type and its own budget let it be restarted; None where it is not to be."""
+        if not self._is_to_restart(exit_):
+            return None
+        return self._intensity.record(self._clock.read(now))
+
+    def _is_to_restart(self, exit_: Exit) -> bool:
+        if self.spec.restart is Restart.PERMANENT:
+            return True
+        if self.spec.restart is Restart.TEMPORARY:
+            return False
+        too_short = isinstance(self.spec, ChildSpec) and exit_.uptime < self.spec.min_uptime
+        return exit_.is_abnormal or too_short
+
+    def next_delay(self, exit_: Exit, jitter: float) -> float:
+        """Count an attempt and say how long to wait before it; begin anew where the last run was good."""
+        progressed = self.incarnation is not None and self.incarnation.progressed
+        if progressed or (exit_.started and exit_.uptime >= self.spec.stable_after):
+            self.attempt = 0
+        self.attempt += 1
+        return self.spec.backoff.delay(self.attempt, jitter)

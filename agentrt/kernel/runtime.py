@@ -1,0 +1,256 @@
+"""The runtime: one tree, its timers, its events and its source of chance."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import trio
+
+from agentrt.kernel.actor import Actor
+from agentrt.kernel.cell import Cell
+from agentrt.kernel.children import Child, ChildState
+from agentrt.kernel.errors import NoSuchChild, TreeFailed
+from agentrt.kernel.events import EventStream
+from agentrt.kernel.exits import Exit
+from agentrt.kernel.incarnation import Incarnation
+from agentrt.kernel.launch import grace_of, launch, stack_of, time_stop
+from agentrt.kernel.mailbox import MailboxSpec
+from agentrt.kernel.ref import ActorRef
+from agentrt.kernel.spec import ChildSpec, SupervisorSpec
+from agentrt.kernel.supervisor import Supervisor
+from agentrt.kernel.timers import Timers
+
+
+@attrs.frozen
+class Node:
+    """One actor in a picture of the tree."""
+
+    name: str
+    path: str
+    kind: str
+    state: str
+    generation: int
+    restarts: int
+    waiting: int
+    seconds_since_progress: float | None
+    last_exit: Exit | None
+    children: tuple[Node, ...] = ()
+
+    def walk(self) -> Iterator[Node]:
+        """Give this node and all below it."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+class Runtime:
+    """Runs one tree of actors. Use :func:`open_runtime`.
+
+    Attributes:
+        events: What happens, for whoever listens.
+        random: The run's source of chance.
+        timers: The run's timers.
+        nursery: Where all incarnations run, while the tree does.
+        zombies: Exits of incarnations that could not be ended. A process that has some cannot end in order.
+        body: Around what runs beside the tree: cancelled when the tree fails under it.
+    """
+
+    nursery: trio.Nursery
+
+    def __init__(self, root: SupervisorSpec, *, seed: int | None = None, events: EventStream | None = None) -> None:
+        self.events = events or EventStream()
+        self.random = random.Random(seed)  # noqa: S311 - jitter, no secret.
+        self.timers = Timers()
+        self.zombies: list[Exit] = []
+        self.body = trio.CancelScope()
+        self._root = Child(root, Cell(root.id, None, self, MailboxSpec()))
+        self._started = trio.Event()
+        self._down = trio.Event()
+        self._over = trio.Event()
+        self._exit: Exit | None = None
+        self._ends_run: BaseException | None = None
+        self._stop_reason: str | None = None
+
+    # What incarnations say
+
+    def factory_of(self, spec: ChildSpec | SupervisorSpec) -> Callable[[], Actor]:
+        """Say how an incarnation of *spec* is made."""
+        return spec.factory if isinstance(spec, ChildSpec) else partial(Supervisor, spec)
+
+    def zombie_left(self, incarnation: Incarnation, exit_: Exit) -> None:
+        """Take down that an incarnation cannot be ended, with its stack."""
+        self.zombies.append(exit_)
+        self.events.emit(
+            "actor_zombie", exit_.path, generation=exit_.generation, reason=exit_.reason, stack=stack_of(incarnation)
+        )
+
+    def zombie_ended(self, incarnation: Incarnation, exit_: Exit) -> None:
+        """Take down that a zombie ended after all."""
+        self.zombies.remove(exit_)
+        self.events.emit("actor_zombie_ended", exit_.path, generation=incarnation.generation)
+
+    def end_run(self, error: BaseException) -> None:
+        """End the run in order, and raise *error* from it at the end."""
+        if self._ends_run is None:
+            self._ends_run = error
+        self.stop(f"{type(error).__name__}")
+
+    # What the composition root uses
+
+    def ref(self, path: str) -> ActorRef:
+        """Find an actor by its path.
+
+        Raises:
+            NoSuchChild: There is none.
+        """
+        first, *names = path.split("/")
+        cell = self._root.cell if first == self._root.cell.name else None
+        for name in names:
+            cell = cell.below.get(name) if cell is not None else None
+        if cell is None:
+            raise NoSuchChild(f"no actor at {path!r}")
+        return cell.ref
+
+    def stop(self, reason: str) -> None:
+        """Ask the tree to stop in order; asked twice does no harm."""
+        if self._stop_reason is None:
+            self._stop_reason = reason
+            if self._root.incarnation is not None:
+                time_stop(self._root.incarnation, reason, grace_of(self._root))
+
+    def kill(self, reason: str) -> None:
+        """Cancel all that can be cancelled, without any grace: for the second signal."""
+        self._stop_reason = self._stop_reason or reason
+        if self._root.incarnation is not None:
+            self._root.incarnation.kill(reason)
+
+    async def wait(self) -> Exit:
+        """Wait until the tree is down; return the root's exit.
+
+        Returns also when there are :attr:`zombies`; :func:`open_runtime` does not end while they live.
+        """
+        await self._down.wait()
+        assert self._exit is not None
+        return self._exit
+
+    def tree(self) -> Node:
+        """Draw the tree as it is now."""
+        return _node(self._root)
+
+    # Its life
+
+    async def run(self) -> None:
+        """Run the tree until it is down. Done once, by :func:`open_runtime`.
+
+        Shielded: a cancellation from outside asks for an ordered stop, which the graces bound.
+        """
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as self.nursery:
+                self.nursery.start_soon(self.timers.run, name="agentrt timers")
+                launch(
+                    self._root,
+                    on_started=lambda _: self._root_started(),
+                    on_exit=lambda _, exit_: self._root_exited(exit_),
+                )
+                if self._stop_reason is not None:
+                    self.kill(self._stop_reason)
+                await self._down.wait()
+                if self.zombies:
+                    self.events.emit(
+                        "run_held_by_zombies", self._root.cell.path, zombies=[one.path for one in self.zombies]
+                    )
+                self.nursery.cancel_scope.cancel(reason="agentrt: the tree is down")
+        self._over.set()
+
+    def _root_started(self) -> None:
+        if self._stop_reason is None:
+            self._root.state = ChildState.RUNNING
+            self._started.set()
+
+    def _root_exited(self, exit_: Exit) -> None:
+        self._exit = exit_
+        self._root.state = ChildState.DOWN
+        self._root.cell.close()
+        self._started.set()
+        self._down.set()
+        if exit_.is_abnormal or self._ends_run is not None:
+            self.body.cancel(reason=f"agentrt: {exit_.summary()}")
+
+    async def wait_started(self) -> bool:
+        """Wait until the tree is started, or will never be; say which."""
+        await self._started.wait()
+        return self._exit is None
+
+    async def finish(self) -> None:
+        """Stop in order and wait until nothing is left; a caller that is cancelled waits all the same."""
+        self.stop("the run is over")
+        with trio.CancelScope(shield=True):
+            await self._over.wait()
+
+    def raise_outcome(self, failure: BaseException | None, *, was_started: bool) -> None:
+        """Raise what the run has to end with: what an actor meant for the process, the body's failure, the root's."""
+        if self._ends_run is not None:
+            raise self._ends_run
+        assert self._exit is not None
+        tree_failed = self._exit.is_abnormal or not was_started
+        if failure is not None:
+            if tree_failed:
+                failure.add_note(f"The tree failed too: {self._exit.summary()}")
+            raise failure
+        if tree_failed:
+            raise TreeFailed(self._exit)
+
+
+def _node(child: Child) -> Node:
+    cell, incarnation = child.cell, child.incarnation
+    actor = incarnation.actor if incarnation is not None else None
+    return Node(
+        name=cell.name,
+        path=cell.path,
+        kind=type(actor).__name__ if actor is not None else "",
+        state=child.state.value,
+        generation=cell.generation,
+        restarts=child.restarts,
+        waiting=len(cell.mailbox),
+        seconds_since_progress=incarnation.seconds_since_progress if incarnation is not None else None,
+        last_exit=cell.last_exit,
+        children=tuple(_node(one) for one in cell.children.values()),
+    )
+
+
+@asynccontextmanager
+async def open_runtime(
+    root: SupervisorSpec, *, seed: int | None = None, events: EventStream | None = None
+) -> AsyncIterator[Runtime]:
+    """Start a tree; on leaving, stop it in order.
+
+    A cancellation from outside is a stop in order too: it takes as long as the graces need. :meth:`Runtime.kill` is for
+    whoever cannot wait. While there are zombies it does not return, because Trio cannot abandon a task: then
+    :meth:`Runtime.wait` returned, and there was an event ``run_held_by_zombies``.
+
+    Args:
+        root: The supervisor at the top.
+        seed: For jitter and whatever else is drawn; None draws one.
+        events: Where events go.
+
+    Raises:
+        TreeFailed: The root did not start, or ended abnormally.
+    """
+    runtime = Runtime(root, seed=seed, events=events)
+    failure: BaseException | None = None
+    was_started = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runtime.run, name="agentrt runtime")
+        try:
+            was_started = await runtime.wait_started()
+            if was_started:
+                with runtime.body:
+                    yield runtime
+        except BaseException as raised:  # noqa: BLE001, ASYNC103 - raised below, outside the nursery.
+            failure = raised
+        await runtime.finish()
+    runtime.raise_outcome(failure, was_started=was_started)

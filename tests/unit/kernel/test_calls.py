@@ -1,0 +1,483 @@
+"""Refs: every call ends, with the right outcome and no later than its deadline."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import trio
+from kernel_kit import (
+    AT_ONCE,
+    Boom,
+    crash,
+    die,
+    hang,
+    hello,
+    loop,
+    open_runtime,
+    probe,
+    probes,
+    quiet,
+    recorder,
+    tree,
+    wait,
+)
+
+from agentrt.kernel import (
+    Actor,
+    ActorDied,
+    Budget,
+    CallCycle,
+    CallTimeout,
+    ChildSpec,
+    ExitKind,
+    NoSuchChild,
+    Refusal,
+    Restart,
+    UnexpectedMessage,
+)
+from agentrt.kernel.messages import Envelope
+
+
+async def test_a_call_is_answered_with_what_the_handler_returned(autojump_clock) -> None:
+    async with open_runtime(tree(probe("a"))) as runtime:
+        assert await runtime.ref("top/a").call(hello) == "a 1"
+        assert runtime.ref("top/a").statistics().counts.answered == 1
+
+
+async def test_a_call_without_a_timeout_ends_after_a_minute(autojump_clock) -> None:
+    """There is no call without a deadline."""
+    async with open_runtime(tree(probe("a", shutdown=0))) as runtime:
+        with pytest.raises(CallTimeout, match="no answer from top/a before the deadline"):
+            await runtime.ref("top/a").call(hang)
+        assert trio.current_time() == 60.0
+
+
+async def test_a_call_that_timed_out_cancels_its_handler_and_the_actor_goes_on(autojump_clock) -> None:
+    """The work on a dead request stops; the incarnation is the same, and so is its next answer."""
+    cancelled = []
+
+    async def stubborn(_: Actor) -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            cancelled.append(trio.current_time())
+            raise
+
+    async with open_runtime(tree(probe("a"))) as runtime:
+        ref = runtime.ref("top/a")
+        with pytest.raises(CallTimeout):
+            await ref.call(stubborn, timeout=2)
+        assert await ref.call(hello) == "a 1"
+        assert ref.statistics().counts.expired == 1
+    assert cancelled == [2.0]
+
+
+async def test_a_caller_that_is_cancelled_cancels_the_handler(autojump_clock) -> None:
+    """Structured: what nobody waits for is not done, at any depth."""
+    reached = []
+
+    async with open_runtime(tree(probe("b"), probe("a"))) as runtime:
+        b = runtime.ref("top/b")
+
+        async def deep(_: Actor) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                reached.append(trio.current_time())
+
+        async def through(_: Actor) -> None:
+            await b.call(deep)
+
+        with trio.move_on_after(3):
+            await runtime.ref("top/a").call(through)
+        assert await runtime.ref("top/a").call(hello) == "a 1"
+        assert await b.call(hello) == "b 1"
+    assert reached == [3.0]
+
+
+async def test_a_queued_call_that_was_given_up_is_never_handled(autojump_clock) -> None:
+    handled = []
+
+    async def note(_: Actor) -> None:
+        handled.append("late")
+
+    async with open_runtime(tree(probe("a"))) as runtime:
+        ref = runtime.ref("top/a")
+        await ref.cast(wait(5))
+        with pytest.raises(CallTimeout):
+            await ref.call(note, timeout=1)
+        await ref.call(hello)
+    assert handled == []
+
+
+async def test_a_call_inherits_the_deadline_of_the_message_in_hand(autojump_clock) -> None:
+    """However long it may wait itself: nobody wants the answer after that."""
+    ended = []
+
+    async with open_runtime(tree(probe("b", shutdown=0), probe("a"))) as runtime:
+        b = runtime.ref("top/b")
+
+        async def ask(_: Actor) -> None:
+            try:
+                await b.call(hang, timeout=50)
+            except CallTimeout:
+                ended.append(trio.current_time())
+                raise Refusal("too late") from None
+
+        with pytest.raises(CallTimeout):
+            await runtime.ref("top/a").call(ask, timeout=5)
+        assert runtime.ref("top/b").statistics().counts.expired == 1
+        assert runtime.ref("top/a").statistics().counts.expired == 1
+    assert trio.current_time() == 5.0
+
+
+async def test_a_shorter_timeout_holds_within_a_longer_deadline(autojump_clock) -> None:
+    async with open_runtime(tree(probe("b", shutdown=0), probe("a"))) as runtime:
+        b = runtime.ref("top/b")
+
+        async def ask(_: Actor) -> float:
+            with pytest.raises(CallTimeout):
+                await b.call(hang, timeout=2)
+            return trio.current_time()
+
+        assert await runtime.ref("top/a").call(ask, timeout=10) == 2.0
+
+
+async def test_the_inherited_deadline_holds_where_no_cancellation_comes(autojump_clock) -> None:
+    """A cleanup that shields itself and asks somebody waits no longer than the message that it belongs to."""
+    ended = []
+
+    async with open_runtime(tree(probe("b", shutdown=0), probe("a"))) as runtime:
+        b = runtime.ref("top/b")
+
+        async def ask(_: Actor) -> None:
+            with trio.CancelScope(shield=True), pytest.raises(CallTimeout):
+                await b.call(hang)
+            ended.append(trio.current_time())
+
+        with pytest.raises(CallTimeout):
+            await runtime.ref("top/a").call(ask, timeout=5)
+        await quiet()
+    assert ended == [5.0]
+
+
+async def test_only_the_handler_of_the_message_given_up_is_cancelled(autojump_clock) -> None:
+    """A cancellation that comes late does not hit the next message."""
+    async with open_runtime(tree(probe("a"))) as runtime:
+        ref = runtime.ref("top/a")
+        old = Envelope(hello, ref._cell)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ref.call, wait(2))
+            await quiet()
+            ref._cell.incarnation.serving.cancel_handler(old)
+        assert ref.statistics().counts.answered == 1
+
+
+async def test_a_spawned_task_inherits_no_deadline(autojump_clock) -> None:
+    """It goes on when the message that began it is done, so that message's deadline is not its own."""
+    answers = []
+
+    async with open_runtime(tree(probe("b"), probe("a"))) as runtime:
+        b = runtime.ref("top/b")
+
+        async def ask() -> None:
+            answers.append(await b.call(wait(20)))
+
+        async def begin(actor: Actor) -> None:
+            actor.spawn(ask)
+            await trio.sleep(1)
+
+        await runtime.ref("top/a").call(begin, timeout=5)
+        await trio.sleep(30)
+    assert answers == ["waited"]
+
+
+async def test_a_spawned_task_may_call_its_own_actor(autojump_clock) -> None:
+    """The handler does not wait for it, so that is no cycle, also while the message that began it is in hand."""
+    answers = []
+
+    async with open_runtime(tree(probe("a"))) as runtime:
+
+        async def begin(actor: Actor) -> None:
+            async def ask() -> None:
+                answers.append(await actor.ref.call(hello))
+
+            actor.spawn(ask)
+            await trio.sleep(1)
+
+        await runtime.ref("top/a").call(begin)
+        await quiet()
+    assert answers == ["a 1"]
+
+
+@pytest.mark.parametrize("first", ["call", "cast"])
+async def test_a_call_cycle_fails_at_once_and_names_the_chain(autojump_clock, first) -> None:
+    """A -> b -> a waits for itself for ever, whether a was called or only sent a message."""
+    chains = []
+
+    async with open_runtime(tree(probe("a"), probe("b"))) as runtime:
+        a, b = runtime.ref("top/a"), runtime.ref("top/b")
+
+        async def back(_: Actor) -> None:
+            try:
+                await a.call(hello)
+            except CallCycle as cycle:
+                chains.append((cycle.chain, trio.current_time()))
+
+        async def forth(_: Actor) -> None:
+            await b.call(back)
+
+        await getattr(a, first)(forth)
+        await trio.sleep(1)
+    assert chains == [(("top/a", "top/b", "top/a"), 0.0)]
+
+
+async def test_an_actor_that_calls_itself_is_a_cycle(autojump_clock) -> None:
+    async with open_runtime(tree(probe("a"))) as runtime:
+
+        async def itself(actor: Actor) -> None:
+            with pytest.raises(CallCycle, match="call cycle: top/a -> top/a"):
+                await actor.ref.call(hello)
+
+        await runtime.ref("top/a").call(itself)
+        assert await runtime.ref("top/a").call(hello) == "a 1"
+
+
+async def test_a_cast_breaks_the_chain(autojump_clock) -> None:
+    """Whoever was only sent a message holds nobody up, so he may call whoever sent it."""
+    answers = []
+
+    async with open_runtime(tree(probe("a"), probe("b"))) as runtime:
+        a, b = runtime.ref("top/a"), runtime.ref("top/b")
+
+        async def back(_: Actor) -> None:
+            answers.append(await a.call(hello))
+
+        async def forth(_: Actor) -> None:
+            await b.cast(back)
+            await trio.sleep(1)
+
+        await a.call(forth)
+        await quiet()
+    assert answers == ["a 1"]
+
+
+async def test_a_chain_of_casts_keeps_no_history(autojump_clock) -> None:
+    """An actor that sends itself the next tick does not remember all the ticks before."""
+    async with open_runtime(tree(probe("a"))) as runtime:
+        seen = []
+
+        async def tick(actor: Actor) -> None:
+            seen.append(actor.context.incarnation.serving.in_hand.parent)
+            if len(seen) < 5:
+                await actor.ref.cast(tick)
+
+        await runtime.ref("top/a").cast(tick)
+        await quiet()
+    assert seen == [None] * 5
+
+
+async def test_the_caller_of_a_crashed_handler_is_told_at_once(autojump_clock) -> None:
+    """With the id, the generation and the exit; messages that wait stay for the next incarnation."""
+    answers = []
+
+    async with open_runtime(tree(probe("a"))) as runtime:
+        ref = runtime.ref("top/a")
+
+        async def ask() -> None:
+            answers.append(await ref.call(hello))
+
+        async with trio.open_nursery() as nursery:
+            await ref.cast(wait(1))
+            nursery.start_soon(_expect_death, ref)
+            await quiet()
+            nursery.start_soon(ask)
+        assert ref.statistics().counts.failed == 1
+    assert answers == ["a 2"]
+
+
+async def _expect_death(ref) -> None:
+    with pytest.raises(ActorDied) as died:
+        await ref.call(die)
+    assert (died.value.path, died.value.generation) == ("top/a", 1)
+    assert died.value.exit.kind is ExitKind.CRASHED
+    assert str(died.value.exit.cause) == "Boom: told to"
+
+
+async def test_a_refusal_answers_the_caller_and_the_actor_goes_on(autojump_clock) -> None:
+    """The event has the reason; a cast that is refused has it too."""
+    events, seen = recorder()
+
+    async def no(_: Actor) -> None:
+        raise Refusal("not today")
+
+    async with open_runtime(tree(probe("a")), events=events) as runtime:
+        ref = runtime.ref("top/a")
+        with pytest.raises(Refusal, match="not today"):
+            await ref.call(no)
+        await ref.cast(no)
+        assert await ref.call(hello) == "a 1"
+        assert ref.statistics().counts.refused == 2
+    assert [event.fields["reason"] for event in seen if event.kind == "message_refused"] == ["not today"] * 2
+
+
+async def test_an_actor_without_a_handler_says_what_it_got(autojump_clock) -> None:
+    """A wrong message is the sender's fault and no crash."""
+    async with open_runtime(tree(ChildSpec(id="a", factory=Actor))) as runtime:
+        with pytest.raises(UnexpectedMessage, match="top/a has no handler for int"):
+            await runtime.ref("top/a").call(1)
+
+
+async def test_a_ref_outlives_restarts_and_says_where_it_stands(autojump_clock) -> None:
+    async with open_runtime(tree(probe("a"))) as runtime:
+        ref = runtime.ref("top/a")
+        first = ref.actor
+        assert repr(ref) == "<ActorRef top/a running>"
+        assert repr(first) == "<Probe top/a generation 1 running>"
+        await crash(ref)
+        assert runtime.ref("top/a") is ref
+        assert ref.actor is not first
+        assert ref.actor.generation == 2
+        assert ref.path == "top/a"
+    assert ref.actor is None
+    assert repr(ref) == "<ActorRef top/a gone>"
+
+
+async def test_an_actor_that_was_never_started_can_be_printed() -> None:
+    assert repr(Actor()) == "<Actor, not started>"
+
+
+async def test_wait_gone_returns_the_last_exit(autojump_clock) -> None:
+    """Also where it is gone already; a restart is not the end."""
+    exits = []
+
+    async with open_runtime(tree(probe("a", restart=Restart.TRANSIENT))) as runtime:
+        ref = runtime.ref("top/a")
+
+        async def watch() -> None:
+            exits.append(await ref.wait_gone())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            await crash(ref)
+            assert exits == []
+            nursery.cancel_scope.cancel()
+    exit_ = await ref.wait_gone()
+    assert (exit_.kind, exit_.generation) == (ExitKind.STOPPED, 2)
+
+
+async def test_a_sender_is_told_when_the_actor_is_gone(autojump_clock) -> None:
+    async with open_runtime(tree(probe("a", budget=Budget(0, 1)))) as runtime:
+        ref = runtime.ref("top/a")
+        await crash(ref)
+        for send in (ref.call, ref.cast):
+            with pytest.raises(ActorDied, match=r"top/a \(generation 1\) is gone: top/a crashed .*Boom: told to"):
+                await send(hello)
+        with pytest.raises(ActorDied):
+            ref.cast_nowait(hello)
+
+
+async def test_an_unknown_path_is_an_error(autojump_clock) -> None:
+    async with open_runtime(tree(probe("a"))) as runtime:
+        for path in ("top/b", "other", "top/a/b", "top/b/c"):
+            with pytest.raises(NoSuchChild, match=path):
+                runtime.ref(path)
+
+
+async def test_a_cancelled_caller_does_not_send(autojump_clock) -> None:
+    async with open_runtime(tree(probe("a"))) as runtime:
+        ref = runtime.ref("top/a")
+        for send in (ref.call, ref.cast):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await send(hello)
+            assert scope.cancelled_caught
+        await quiet()
+        assert ref.statistics().mailbox.received == 0
+
+
+async def test_a_handler_that_ignores_its_cancellation_ends_as_it_likes(autojump_clock) -> None:
+    """The answer comes too late for its caller, and is counted once, as expired; the next message is handled."""
+
+    async def deaf(_: Actor) -> str:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(5)
+        return "nobody listens"
+
+    async with open_runtime(tree(probe("a"))) as runtime:
+        ref = runtime.ref("top/a")
+        with pytest.raises(CallTimeout):
+            await ref.call(deaf, timeout=1)
+        assert await ref.call(hello) == "a 1"
+        counts = ref.statistics().counts
+    assert (counts.answered, counts.expired) == (1, 1)
+
+
+async def test_a_crash_while_a_handler_is_cancelled_is_a_crash(autojump_clock) -> None:
+    """A cancellation never is one; an exception always is."""
+
+    async def fragile(_: Actor) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Boom("in its cleanup")
+
+    async with open_runtime(tree(probe("a"))) as runtime:
+        ref = runtime.ref("top/a")
+        with pytest.raises(CallTimeout):
+            await ref.call(fragile, timeout=1)
+        assert await ref.call(hello) == "a 2"
+
+
+async def test_a_busy_actor_lets_others_run(autojump_clock) -> None:
+    """Handlers that never wait do not hold the loop: a batch is bounded."""
+    turns = []
+
+    async def note(actor: Actor) -> None:
+        turns.append(actor.name)
+
+    async with open_runtime(tree(*probes("ab", []))) as runtime:
+        for name in "ab":
+            for _ in range(200):
+                runtime.ref(f"top/{name}").cast_nowait(note)
+        await quiet()
+    assert sorted(turns) == ["a"] * 200 + ["b"] * 200
+    switches = sum(one != other for one, other in pairwise(turns))
+    assert switches >= 4
+
+
+async def test_a_run_of_its_own_may_serve_the_mailbox_besides(autojump_clock) -> None:
+    """A stop ends both; serving twice at a time is refused."""
+    beats = []
+
+    class Both(Actor):
+        async def run(self) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.beat)
+                nursery.start_soon(super().run)
+                await quiet()
+                with pytest.raises(RuntimeError, match="top/a serves its mailbox already"):
+                    await super().run()
+
+        async def beat(self) -> None:
+            while True:
+                beats.append(trio.current_time())
+                await trio.sleep(1)
+
+        async def handle(self, message: object) -> object:
+            return message
+
+    async with open_runtime(tree(ChildSpec(id="a", factory=Both))) as runtime:
+        assert await runtime.ref("top/a").call("ping") == "ping"
+        await trio.sleep(2.5)
+    assert beats == [0.0, 1.0, 2.0]
+    assert runtime.ref("top/a")._cell.last_exit.kind is ExitKind.STOPPED
+
+
+async def test_a_message_that_comes_while_nobody_reads_waits(autojump_clock) -> None:
+    """In backoff, the mailbox stays open: the next incarnation finds what came meanwhile."""
+    async with open_runtime(tree(loop("a", hang), probe("b", backoff=AT_ONCE))) as runtime:
+        ref = runtime.ref("top/b")
+        await ref.cast(die)
+        assert await ref.call(hello) == "b 2"
