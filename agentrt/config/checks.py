@@ -1,0 +1,151 @@
+"""Checks across keys: references that lead nowhere and combinations that cannot work."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping
+
+import attrs
+
+from agentrt.config.model import AgentConfig, Config, Name
+from agentrt.config.orders import orders
+from agentrt.config.problems import Fault, KeyPath, did_you_mean, dotted, shown
+from agentrt.config.servers import all_servers
+from agentrt.config.structure import Draft
+from agentrt.policy import NotConfigured, resolve
+
+
+def cross_check(draft: Draft, written: Collection[KeyPath]) -> Iterator[Fault]:
+    """Find what is wrong between keys that are each valid by themselves.
+
+    A check is left out where one of its values is damaged: that one has its own fault.
+
+    Args:
+        draft: The configuration.
+        written: The key paths that the document or the environment gives; the others are defaults.
+    """
+    for order in orders(draft.config):
+        yield from order.check(draft, written)
+    for reference in _references(draft.config):
+        yield from reference.check(draft)
+    yield from _fallbacks(draft.config)
+    yield from _roles(draft)
+    yield from _tool_servers(draft)
+
+
+def unused(config: Config) -> Iterator[Fault]:
+    """Find tool servers and policies that are defined and that nobody uses."""
+    for path, _ in all_servers(config):
+        agents = [agent for name, agent in config.agents.items() if _covers(path, name, agent)]
+        if not any(path[-1] in agent.mcp for agent in agents):
+            yield Fault(path, "no agent uses this tool server", f"add {shown(path[-1])} to the mcp of an agent")
+    used = {(reference.table, reference.name) for reference in _references(config)}
+    for kind in ("retry", "breaker", "restart"):
+        for name in getattr(config.policies, kind):
+            if (("policies", kind), name) not in used:
+                yield Fault(("policies", kind, name), "nothing refers to this policy")
+
+
+def _covers(server: KeyPath, name: str, agent: AgentConfig) -> bool:
+    scope = server[1:-1]
+    return scope in {("global",), ("roles", agent.role), ("agents", name)}
+
+
+@attrs.frozen
+class _Reference:
+    """A key that names an entry of a table."""
+
+    path: KeyPath
+    name: str
+    what: str
+    table: KeyPath
+    entries: Mapping[Name, object]
+
+    def check(self, draft: Draft) -> Iterator[Fault]:
+        if self.name in self.entries or draft.is_damaged((*self.table, self.name)):
+            return
+        hint = did_you_mean(self.name, self.entries) or f"add [{dotted((*self.table, self.name))}]"
+        yield Fault(self.path, f"there is no {self.what} {shown(self.name)}", hint)
+
+
+def _references(config: Config) -> Iterator[_Reference]:
+    policies = config.policies
+    agents: KeyPath = ("agents",)
+    for name, agent in config.agents.items():
+        path: KeyPath = ("agents", name)
+        for key, other in (("manager", agent.manager), ("fallback", agent.fallback)):
+            if other is not None:
+                yield _Reference((*path, key), other, "agent", agents, config.agents)
+        if agent.breaker is not None:
+            table = ("policies", "breaker")
+            yield _Reference((*path, "breaker"), agent.breaker, "breaker policy", table, policies.breaker)
+    for name in config.mcp.agents:
+        yield _Reference(("mcp", "agents", name), name, "agent", agents, config.agents)
+    for server_path, server in all_servers(config):
+        if server.retry is not None:
+            table = ("policies", "retry")
+            yield _Reference((*server_path, "retry"), server.retry, "retry policy", table, policies.retry)
+    for attribute in attrs.fields(type(config.actors)):
+        policy = getattr(config.actors, attribute.name)
+        if policy is not None:
+            table = ("policies", "restart")
+            yield _Reference(("actors", attribute.name), policy, "restart policy", table, policies.restart)
+
+
+def _fallbacks(config: Config) -> Iterator[Fault]:
+    known_cycles: set[frozenset[str]] = set()
+    for start in config.agents:
+        # Each agent has one fallback at most, so the way from it is a line that may run into a ring.
+        way = list(itertools.islice(_way(config, start), len(config.agents) + 1))
+        if start not in way[1:]:
+            continue
+        ring = way[: way.index(start, 1)]
+        if frozenset(ring) in known_cycles:
+            continue
+        known_cycles.add(frozenset(ring))
+        path = ("agents", start, "fallback" if config.agents[start].fallback is not None else "manager")
+        if len(ring) == 1:
+            yield Fault(path, f"an agent cannot be its own {path[-1]}", "name another agent, or leave it out")
+        else:
+            message = f"the fallbacks form a cycle: {' -> '.join([*ring, start])}"
+            yield Fault(path, message, "leave one of them out")
+
+
+def _way(config: Config, start: Name) -> Iterator[Name]:
+    name: Name | None = start
+    while name is not None and name in config.agents:
+        yield name
+        name = config.agents[name].stand_in
+
+
+def _roles(draft: Draft) -> Iterator[Fault]:
+    """Check that somebody has each role that tool servers are given to."""
+    in_agents = [path[1:] for path in draft.damaged if path[0] == "agents"]
+    if any(rest == () or rest[1:] in {(), ("role",)} for rest in in_agents):
+        return  # The role may be that of an agent that was not understood.
+    roles = {agent.role for agent in draft.config.agents.values() if agent.role is not None}
+    for role in draft.config.mcp.roles:
+        if role not in roles:
+            hint = did_you_mean(role, roles) or f"add role = {shown(role)} to an agent, or leave this out"
+            yield Fault(("mcp", "roles", role), f"no agent has the role {shown(role)}", hint)
+
+
+def _tool_servers(draft: Draft) -> Iterator[Fault]:
+    config = draft.config
+    for name, agent in config.agents.items():
+        for index, server in enumerate(agent.mcp):
+            try:
+                resolve(server, name, agent.role, config.mcp)
+            except NotConfigured as error:
+                tables = [("mcp", *scope.split("."), server) for scope in error.searched]
+                if any(map(draft.is_damaged, [*tables, ("agents", name, "role")])):
+                    continue
+                message = f"the tool server {shown(server)} is not configured at any scope; searched"
+                known = {str(path[-1]) for path, _ in all_servers(config)}
+                hint = did_you_mean(server, known) or f"add [{dotted(tables[-1])}]"
+                yield Fault(("agents", name, "mcp", index), f"{message} {_searched(name, agent.role)}", hint)
+
+
+def _searched(name: str, role: str | None) -> str:
+    by_role = "mcp.roles (the agent has no role)" if role is None else f"mcp.roles.{role}"
+    return f"mcp.agents.{name}, {by_role} and mcp.global"

@@ -1,0 +1,68 @@
+"""The agents' classes: importing them, and what may go wrong with that."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from agentrt.config.problems import Fault, Invalid, did_you_mean, shown
+from agentrt.config.structure import Draft
+
+
+def check_classes(draft: Draft, folder: Path, base: type) -> Iterator[Fault]:
+    """Import the class of every agent and find those that cannot be used. This runs the users' code.
+
+    Args:
+        draft: The configuration.
+        folder: Put at the end of the import path, where it stays: what is installed goes first.
+        base: What every class must be a subclass of.
+    """
+    for name, agent in draft.config.agents.items():
+        path = ("agents", name, "class")
+        if draft.is_damaged(path):
+            continue
+        try:
+            load_class(agent.class_, folder, base)
+        except Invalid as error:
+            yield Fault(path, str(error), error.hint)
+
+
+def load_class(spec: str, folder: Path, base: type) -> type:
+    """Import ``module:Class``.
+
+    Raises:
+        Invalid: The module is not there or fails, it has no such class, or the class is not a subclass of *base*.
+    """
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    # A module that was written a moment ago is else overlooked.
+    importlib.invalidate_caches()
+    module_name, _, class_name = spec.partition(":")
+    module = _import(module_name, folder)
+    found = getattr(module, class_name, None)
+    if found is None:
+        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+        hint = did_you_mean(class_name, classes) or f"define it in {getattr(module, '__file__', module_name)}"
+        raise Invalid(f"the module {shown(module_name)} has no class {shown(class_name)}", hint)
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise Invalid(f"{shown(spec)} is not a subclass of {base.__name__}", f"derive it from {base.__name__}")
+    return found
+
+
+def _import(name: str, folder: Path) -> object:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            hint = f"looked in what is installed and in {folder}"
+            raise Invalid(f"there is no module {shown(error.name)}", hint) from error
+        raise _failed(name, error) from error
+    except (Exception, SystemExit) as error:  # A user's module may raise anything while it is imported.
+        raise _failed(name, error) from error
+
+
+def _failed(name: str, error: BaseException) -> Invalid:
+    said = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return Invalid(f"importing {shown(name)} failed with {said}", f'try python -c "import {name}" in its folder')

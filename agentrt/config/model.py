@@ -1,0 +1,318 @@
+"""The configuration as attrs classes: every setting, its type, its default and its bounds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal, NewType
+from urllib.parse import urlsplit
+
+import attrs
+from attrs import validators
+
+from agentrt.config.problems import Invalid, shown
+
+#: Seconds, written as ``"30s"``, ``"5m"``, ``"1h30m"`` or ``"250ms"``.
+Duration = NewType("Duration", float)
+#: Bytes, written as ``"64MiB"``, ``"100MB"`` or ``"4096"``.
+Size = NewType("Size", int)
+#: A secret by reference, ``"env:NAME"`` or ``"file:PATH"``; its value is read when it is used and never printed.
+Secret = NewType("Secret", str)
+#: ``[a-z][a-z0-9-]{0,62}``: a fleet, an agent, a role, a tool server or a policy.
+Name = NewType("Name", str)
+
+_MAX_PORT = 65535
+
+RestartType = Literal["permanent", "transient", "temporary"]
+
+
+def _positive(default: Any) -> Any:
+    return attrs.field(default=default, validator=validators.gt(0))
+
+
+def _not_negative(default: Any) -> Any:
+    return attrs.field(default=default, validator=validators.ge(0))
+
+
+def _positive_or_none() -> Any:
+    return attrs.field(default=None, validator=validators.optional(validators.gt(0)))
+
+
+def _count(default: int, least: int = 1) -> Any:
+    return attrs.field(default=default, validator=validators.ge(least))
+
+
+def _required(example: Any, *, key: str | None = None, validator: Any = None) -> Any:
+    """Declare a key without a default; *example*, as in TOML, is what the error about its absence shows."""
+    metadata = {"example": example} if key is None else {"example": example, "key": key}
+    return attrs.field(metadata=metadata, validator=validator)
+
+
+def _not_empty(_instance: object, _attribute: object, value: Any) -> None:
+    if not value:
+        raise Invalid("must not be empty")
+
+
+def _program(_instance: object, _attribute: object, value: tuple[str, ...]) -> None:
+    if not value or not value[0]:
+        raise Invalid("must name a program", 'write it as a list, like ["python", "-m", "archive_server"]')
+
+
+def _class_path(_instance: object, _attribute: object, value: str) -> None:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", value):
+        raise Invalid(f'must look like "module:Class", got {shown(value)}', 'for example "newsroom:Editor"')
+
+
+def _address(_instance: object, _attribute: object, value: str) -> None:
+    match = re.fullmatch(r"(?:[^\s:\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", value)
+    if match is None or int(match[1]) > _MAX_PORT:
+        raise Invalid(
+            f"must be host:port with a port up to {_MAX_PORT}, got {shown(value)}",
+            'write "127.0.0.1:8080" for this machine only, "0.0.0.0:8080" for all addresses',
+        )
+
+
+def _bus_url(_instance: object, _attribute: object, value: str | None) -> None:
+    if value is None:
+        return
+    for server in value.split(","):
+        if not _is_server(server.strip()):
+            # The value is not repeated: it may hold a password.
+            raise Invalid(
+                "not the URL of a NATS server",
+                'write "nats://host:4222" or "tls://host:4222", several of them with commas between',
+            )
+
+
+def _is_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"nats", "tls"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+@attrs.frozen(kw_only=True)
+class FleetConfig:
+    """``[fleet]``."""
+
+    name: Name = _required("newsroom")
+    state_dir: Path = Path(".agentrt")
+    #: A folder that agents write to: while that fails they are not ready. The state directory is looked at anyway.
+    workspace: Path | None = None
+    drain_timeout: Duration = _positive(10.0)
+    #: Seconds that the platform waits before it kills; a drain must be shorter.
+    kill_timeout: Duration = _positive(30.0)
+
+
+@attrs.frozen(kw_only=True)
+class BusConfig:
+    """``[bus]``: without *url* the fleet brings its own nats-server."""
+
+    #: One URL, or several with commas between.
+    url: str | None = attrs.field(default=None, validator=_bus_url, repr=False)
+    user: str | None = None
+    password: Secret | None = None
+    token: Secret | None = None
+    connect_timeout: Duration = _positive(15.0)
+    probe_interval: Duration = _positive(2.0)
+    #: Not ready when no probe was answered for this long.
+    probe_limit: Duration = _positive(5.0)
+    publish_buffer: Size = _not_negative(Size(64 * 1024 * 1024))
+    #: What the embedded server may store.
+    max_store: Size = _positive(Size(1024 * 1024 * 1024))
+
+
+@attrs.frozen(kw_only=True)
+class InboxConfig:
+    """``[inbox]``: deliveries and redelivery of tasks."""
+
+    max_deliveries: int = _count(4)
+    #: Wait before each redelivery; the last one repeats where there are more deliveries than delays.
+    redelivery: tuple[Duration, ...] = attrs.field(
+        default=(Duration(60.0), Duration(300.0), Duration(900.0)), validator=_not_empty
+    )
+    ack_wait: Duration = _positive(60.0)
+    keepalive: Duration = _positive(20.0)
+    #: How long an outcome can be asked for.
+    outcome_ttl: Duration = _positive(7 * 86400.0)
+    dead_letter_ttl: Duration = _positive(30 * 86400.0)
+
+
+@attrs.frozen(kw_only=True)
+class FloodGateConfig:
+    """``[flood_gate]``: when messages are a loop."""
+
+    max_hops: int = _count(16)
+    #: How often one agent may stand in the causal path of a message.
+    max_visits: int = _count(3, least=2)
+    self_messages: int = _count(3)
+    self_window: int = _count(5)
+    #: The same payload from the same sender in one conversation, this often, is no progress. More than the deliveries
+    #: of a task, because each attempt of the sender may ask the same again.
+    repeats: int = _count(6, least=2)
+
+
+@attrs.frozen(kw_only=True)
+class MemoryConfig:
+    """``[memory]``: limits on resident memory, for each tool server and for the fleet's own process."""
+
+    interval: Duration = _positive(30.0)
+    server_warn: Size = _positive(Size(100_000_000))
+    server_limit: Size = _positive(Size(140_000_000))
+    #: A server above the limit so soon after its start is reported, not restarted.
+    settle: Duration = _not_negative(60.0)
+    #: Not ready above this share of the cgroup's (else the machine's) memory.
+    process_limit: float = attrs.field(default=0.9, validator=[validators.gt(0), validators.le(1)])
+
+
+@attrs.frozen(kw_only=True)
+class HealthConfig:
+    """``[health]``."""
+
+    listen: str = attrs.field(default="127.0.0.1:8080", validator=_address)
+    #: Liveness fails when the event loop has not turned for this long.
+    stall_limit: Duration = _positive(30.0)
+    #: Progress fails when a task in hand has not moved for this long.
+    progress_limit: Duration = _positive(600.0)
+
+
+@attrs.frozen(kw_only=True)
+class LogConfig:
+    """``[log]``."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+@attrs.frozen(kw_only=True)
+class RetryConfig:
+    """``[policies.retry.NAME]``."""
+
+    retries: int = _count(4, least=0)
+    initial: Duration = _not_negative(0.5)
+    factor: float = attrs.field(default=2.0, validator=validators.ge(1))
+    maximum: Duration = _positive(30.0)
+    #: Share that is added to a delay at random, 0 to 1.
+    jitter: float = attrs.field(default=0.3, validator=[validators.ge(0), validators.le(1)])
+
+
+@attrs.frozen(kw_only=True)
+class BreakerConfig:
+    """``[policies.breaker.NAME]``."""
+
+    failure_threshold: int = _count(3)
+    recovery_timeout: Duration = _positive(300.0)
+    #: The recovery time doubles while probes fail, up to this.
+    max_recovery_timeout: Duration = _positive(3600.0)
+
+
+@attrs.frozen(kw_only=True)
+class RestartConfig:
+    """``[policies.restart.NAME]``: how an actor is restarted, how often, and how long its stop may take."""
+
+    restart: RestartType = "permanent"
+    max_restarts: int = _count(3, least=0)
+    max_seconds: Duration = _positive(30.0)
+    initial: Duration = _not_negative(0.5)
+    factor: float = attrs.field(default=2.0, validator=validators.ge(1))
+    maximum: Duration = _positive(30.0)
+    start_timeout: Duration = _positive(30.0)
+    shutdown: Duration = _positive(5.0)
+    #: Without a progress mark for this long the actor counts as stuck; 0 switches the watchdog off.
+    progress_timeout: Duration = _not_negative(0.0)
+
+
+@attrs.frozen(kw_only=True)
+class PoliciesConfig:
+    """``[policies]``: defined once, referenced by name."""
+
+    retry: dict[Name, RetryConfig] = attrs.field(factory=dict)
+    breaker: dict[Name, BreakerConfig] = attrs.field(factory=dict)
+    restart: dict[Name, RestartConfig] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class ActorsConfig:
+    """``[actors]``: the restart policy of each battery, by the name of a ``[policies.restart.NAME]``."""
+
+    connection: Name | None = None
+    mcp_session: Name | None = None
+    inbox: Name | None = None
+    memory_guard: Name | None = None
+
+
+@attrs.frozen(kw_only=True)
+class McpServerConfig:
+    """``[mcp.global.SERVER]``, ``[mcp.roles.ROLE.SERVER]`` or ``[mcp.agents.AGENT.SERVER]``.
+
+    The most specific scope wins whole: nothing is merged.
+    """
+
+    command: tuple[str, ...] = _required(["python", "-m", "archive_server"], validator=_program)
+    #: A value may be a reference, ``"env:NAME"`` or ``"file:PATH"``, which is read at each start of the server.
+    env: dict[str, str] = attrs.field(factory=dict, repr=False)
+    cwd: Path | None = None
+    start_timeout: Duration = _positive(30.0)
+    call_timeout: Duration = _positive(60.0)
+    #: A ping without an answer for this long, twice in a row and no call in hand, restarts the server.
+    ping_interval: Duration = _positive(2.0)
+    stop_grace: Duration = _positive(12.0)
+    #: Tools that may be repeated although an earlier try may have happened.
+    idempotent: tuple[str, ...] = ()
+    #: Tools that must be there for the agent to be ready.
+    expect_tools: tuple[str, ...] = ()
+    retry: Name | None = None
+    memory_warn: Size | None = _positive_or_none()
+    memory_limit: Size | None = _positive_or_none()
+
+
+@attrs.frozen(kw_only=True)
+class McpConfig:
+    """``[mcp]``: tool servers in three scopes."""
+
+    global_: dict[Name, McpServerConfig] = attrs.field(factory=dict, metadata={"key": "global"})
+    roles: dict[Name, dict[Name, McpServerConfig]] = attrs.field(factory=dict)
+    agents: dict[Name, dict[Name, McpServerConfig]] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class AgentConfig:
+    """``[agents.NAME]``."""
+
+    class_: str = _required("newsroom:Editor", key="class", validator=_class_path)
+    role: Name | None = None
+    mcp: tuple[Name, ...] = ()
+    manager: Name | None = None
+    #: Takes the work while this agent's breaker is open; its manager does, where nobody is named.
+    fallback: Name | None = None
+    critical: bool = False
+    task_timeout: Duration = _positive(1800.0)
+    progress_timeout: Duration = _positive(300.0)
+    max_concurrent_tasks: int = _count(1)
+    breaker: Name | None = None
+    #: Free for the agent's own use, as ``self.options``.
+    options: dict[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def stand_in(self) -> Name | None:
+        """Who takes its work while its breaker is open: its fallback, else its manager."""
+        return self.fallback or self.manager
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """A whole ``config.toml``."""
+
+    schema: Literal[1] = _required(1)
+    fleet: FleetConfig = _required({"name": "newsroom"})
+    bus: BusConfig = attrs.field(factory=BusConfig)
+    inbox: InboxConfig = attrs.field(factory=InboxConfig)
+    flood_gate: FloodGateConfig = attrs.field(factory=FloodGateConfig)
+    memory: MemoryConfig = attrs.field(factory=MemoryConfig)
+    health: HealthConfig = attrs.field(factory=HealthConfig)
+    log: LogConfig = attrs.field(factory=LogConfig)
+    policies: PoliciesConfig = attrs.field(factory=PoliciesConfig)
+    actors: ActorsConfig = attrs.field(factory=ActorsConfig)
+    mcp: McpConfig = attrs.field(factory=McpConfig)
+    agents: dict[Name, AgentConfig] = _required({"editor": {"class": "newsroom:Editor"}}, validator=_not_empty)
