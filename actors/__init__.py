@@ -1,0 +1,1 @@
+"""The batteries: actors that own a connection, a session, an inbox or a guard."""

@@ -1,0 +1,255 @@
+"""What is said to JetStream and how its answers are read: JSON over request and answer, whatever carries them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import attrs
+
+from agentrt.ports import BucketSpec, BusMessage, ConsumerSpec, Headers, StreamSpec, Topology
+
+API = "$JS.API."
+MSG_ID = "Nats-Msg-Id"
+EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+KV_OPERATION = "KV-Operation"
+
+# The server's error codes (server/errors.json of nats-server).
+_CONSUMER_NOT_FOUND = 10014
+_NO_MESSAGE = 10037
+_NAME_IN_USE = 10058
+_STREAM_NOT_FOUND = 10059
+_STORE_FAILED = 10077
+_WRONG_LAST = frozenset({10071, 10164})
+
+_UNAVAILABLE = 503
+_OLD_ACK_TOKENS = 9
+_NANOSECONDS = 1_000_000_000
+
+
+class Answered(Protocol):
+    """What an answer must offer to be read here."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def body(self) -> bytes: ...
+
+
+Ask = Callable[[str, bytes], Awaitable[Answered]]
+
+
+@attrs.frozen
+class ApiError(Exception):
+    """JetStream said no, or there was nobody to say anything.
+
+    Args:
+        code: As in HTTP; 503 also where nobody answers.
+        number: The server's own number for the error; 0 where nobody answers.
+        description: For people.
+    """
+
+    code: int
+    number: int
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.description} ({self.number})" if self.number else self.description
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether a stream or a consumer is not there: declare it again and repeat."""
+        return self.number in (_STREAM_NOT_FOUND, _CONSUMER_NOT_FOUND) or (
+            self.code == _UNAVAILABLE and not self.number
+        )
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request may work later."""
+        return self.is_missing or (self.code == _UNAVAILABLE and self.number != _STORE_FAILED)
+
+    @property
+    def is_no_message(self) -> bool:
+        """Whether the stream has no such message."""
+        return self.number == _NO_MESSAGE
+
+    @property
+    def is_wrong_last(self) -> bool:
+        """Whether the key is not at the revision that was expected."""
+        return self.number in _WRONG_LAST
+
+
+def read(answer: Answered) -> dict[str, Any]:
+    """Return what JetStream answered.
+
+    Raises:
+        ApiError: It was an error.
+    """
+    if answer.status == str(_UNAVAILABLE):
+        raise ApiError(_UNAVAILABLE, 0, "nobody answers: no such stream or consumer, or JetStream is not enabled")
+    found: dict[str, Any] = json.loads(answer.body or b"{}")
+    if "error" in found:
+        error = found["error"]
+        raise ApiError(error.get("code", 0), error.get("err_code", 0), error.get("description", "unknown error"))
+    return found
+
+
+def write(request: dict[str, Any] | None) -> bytes:
+    """Return the body of a request to the API."""
+    return json.dumps(request).encode() if request else b""
+
+
+async def call(ask: Ask, subject: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Ask JetStream's API and return its answer."""
+    return read(await ask(API + subject, write(request)))
+
+
+async def ensure(ask: Ask, topology: Topology) -> None:
+    """Create or update whatever of *topology* is not on the server as declared; what is there stays.
+
+    Raises:
+        ApiError: The server refused; says which stream, consumer or bucket.
+    """
+    for stream in topology.streams:
+        await _named(f"stream {stream.name!r}", _ensure_stream(ask, _stream_config(stream)))
+    for bucket in topology.buckets:
+        await _named(f"bucket {bucket.name!r}", _ensure_stream(ask, _bucket_config(bucket)))
+    for consumer in topology.consumers:
+        await _named(f"consumer {consumer.durable!r}", _ensure_consumer(ask, consumer))
+
+
+async def _named(what: str, work: Awaitable[None]) -> None:
+    try:
+        await work
+    except ApiError as error:
+        raise ApiError(error.code, error.number, f"{what}: {error.description}") from error
+
+
+async def _ensure_stream(ask: Ask, config: dict[str, Any]) -> None:
+    name = config["name"]
+    try:
+        await call(ask, f"STREAM.CREATE.{name}", config)
+    except ApiError as error:
+        if error.number != _NAME_IN_USE:
+            raise
+        # It is there and differs. What was not declared, such as the replicas, is the operator's and stays.
+        present = (await call(ask, f"STREAM.INFO.{name}"))["config"]
+        wanted = {**present, **config}
+        if wanted != present:
+            await call(ask, f"STREAM.UPDATE.{name}", wanted)
+
+
+async def _ensure_consumer(ask: Ask, spec: ConsumerSpec) -> None:
+    config = {
+        "name": spec.durable,
+        "durable_name": spec.durable,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": _nanoseconds(spec.ack_wait),
+        "max_deliver": -1,
+        "filter_subject": spec.filter_subject,
+        "replay_policy": "instant",
+        "max_ack_pending": spec.max_ack_pending,
+    }
+    request = {"stream_name": spec.stream, "config": config}
+    # This form creates it, or updates what may be updated.
+    await call(ask, f"CONSUMER.DURABLE.CREATE.{spec.stream}.{spec.durable}", request)
+
+
+def _stream_config(spec: StreamSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "subjects": list(spec.subjects),
+        "retention": "workqueue" if spec.work_queue else "limits",
+        "max_age": _nanoseconds(spec.max_age),
+        "max_bytes": spec.max_bytes,
+        "discard": "new",
+        "storage": "file",
+        "duplicate_window": _window(spec.duplicate_window, spec.max_age),
+    }
+
+
+def _bucket_config(spec: BucketSpec) -> dict[str, Any]:
+    return {
+        "name": bucket_stream(spec.name),
+        "subjects": [f"$KV.{spec.name}.>"],
+        "max_msgs_per_subject": 1,
+        "max_age": _nanoseconds(spec.ttl),
+        "discard": "new",
+        "storage": "file",
+        "duplicate_window": _window(120.0, spec.ttl),
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        "allow_direct": True,
+    }
+
+
+def _window(wanted: float, max_age: float) -> int:
+    # The server refuses a window longer than the messages live.
+    return _nanoseconds(min(wanted, max_age) if max_age else wanted)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * _NANOSECONDS)
+
+
+def bucket_stream(bucket: str) -> str:
+    """Return the name of the stream behind a bucket."""
+    return f"KV_{bucket}"
+
+
+def key_subject(bucket: str, key: str) -> str:
+    """Return the subject that a key of a bucket is stored under."""
+    return f"$KV.{bucket}.{key}"
+
+
+@attrs.frozen
+class Stored:
+    """A message as it lies in a stream."""
+
+    sequence: int
+    message: BusMessage
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether it is the mark of a key that was deleted."""
+        return self.message.headers.get(KV_OPERATION) in ("DEL", "PURGE")
+
+
+def read_stored(found: dict[str, Any]) -> Stored:
+    """Read the answer to ``STREAM.MSG.GET``."""
+    message = found["message"]
+    body = base64.b64decode(message.get("data", ""))
+    headers = _read_headers(base64.b64decode(message.get("hdrs", "")))
+    return Stored(message["seq"], BusMessage(message["subject"], body, headers))
+
+
+def _read_headers(raw: bytes) -> Headers:
+    lines = raw.decode("utf-8", "replace").split("\r\n")[1:]
+    pairs = (line.partition(":") for line in lines if ":" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+@attrs.frozen
+class Origin:
+    """What the reply subject of a delivery says about it."""
+
+    attempt: int
+    sequence: int
+
+
+def read_origin(reply: str) -> Origin | None:
+    """Read ``$JS.ACK...``, in the old form and in the one with a domain; None where it is none."""
+    tokens = reply.split(".")
+    if tokens[:2] != ["$JS", "ACK"]:
+        return None
+    # $JS.ACK.[domain.account.]stream.consumer.delivered.sequence.consumer_sequence.time.pending[.token]
+    start = 4 if len(tokens) == _OLD_ACK_TOKENS else 6
+    return Origin(int(tokens[start]), int(tokens[start + 1]))
+
+
+def nak(delay: float) -> bytes:
+    """Return the body that asks for a redelivery after *delay* seconds."""
+    return b"-NAK " + json.dumps({"delay": _nanoseconds(delay)}).encode() if delay > 0 else b"-NAK"

@@ -1,0 +1,345 @@
+# ruff: noqa: SLF001 - the public face of nats-py does not bear failure; the module's docstring says what is used instead.
+"""One incarnation of a NATS connection: a nats-py client that is used once and thrown away.
+
+The only module that imports nats-py and trio-asyncio. nats-py does the handshake, TLS and the parsing. Everything
+that it does badly under failure is not used: its reconnect is off, nothing of ours ever awaits inside it after the
+handshake (a cancelled ``flush()`` kills its read loop), and all that is sent is written to its transport directly, in
+order, so that a PONG proves that what was written before its PING has reached the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import itertools
+import logging
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+import trio_asyncio
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats.errors import StaleConnectionError
+from nats.protocol import command
+
+from agentrt.ports import BusRefused, Headers
+
+_logger = logging.getLogger(__name__)
+
+# The library's own pinger only knows 240 s and more; ours decides.
+_NEVER = 365 * 86400
+_DISCARD_DEADLINE = 2.0
+_PING = b"PING\r\n"
+_DENIED = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
+
+
+class ConnectionLost(Exception):
+    """The incarnation ended before it did what was asked; it may have been done."""
+
+
+@attrs.frozen
+class Message:
+    """A message as it came from the server."""
+
+    subject: str
+    reply: str
+    body: bytes
+    headers: Headers
+
+    @property
+    def status(self) -> str:
+        """The server's inline status, such as ``503`` (nobody is there to answer); empty for a real message."""
+        return "" if self.body else self.headers.get("Status", "")
+
+
+Sink = Callable[[Message], None]
+
+
+@asynccontextmanager
+async def bridge() -> AsyncIterator[None]:
+    """Open the asyncio loop that serves every NATS connection of the process; once, around the whole run."""
+    async with trio_asyncio.open_loop() as loop:
+        # Without this an asyncio task that fails, as nats-py's do, would crash the whole block.
+        loop.set_exception_handler(_log_asyncio_error)
+        yield
+
+
+def _log_asyncio_error(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+    _logger.warning("asyncio: %s", context.get("message"), exc_info=context.get("exception"))
+
+
+def encode(subject: str, body: bytes, headers: Headers | None = None, reply: str = "") -> bytes:
+    """Return the bytes that publish a message."""
+    if not headers:
+        return bytes(command.pub_cmd(subject, reply, body))
+    lines = "".join(f"{key}: {value}\r\n" for key, value in headers.items())
+    return bytes(command.hpub_cmd(subject, reply, f"NATS/1.0\r\n{lines}\r\n".encode(), body))
+
+
+class NatsClient:
+    """A connection that lives once.
+
+    ``lost`` is set when it ended, whatever the cause, and ``reason`` then says why. After that it only waits to be
+    discarded. Not one of its callbacks raises into the library: what goes wrong in one is logged and counted.
+    """
+
+    def __init__(self, on_problem: Callable[[str], None]) -> None:
+        loop = trio_asyncio.current_loop.get()
+        if loop is None:
+            msg = "no asyncio loop is open here: run the fleet inside `async with actors.nats.bridge():`"
+            raise RuntimeError(msg)
+        self._loop = loop
+        self._on_problem = on_problem
+        # Any: much of what is used of it is not its public face, which does not bear failure.
+        self._nc: Any = Client()
+        self._last_error: BaseException | None = None
+        self._requests: dict[str, _Request] = {}
+        self._tokens = itertools.count(1)
+        self._inbox = ""
+        self._open = False
+        self.lost = trio.Event()
+        self.reason = ""
+        self.callback_errors = 0
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes that headers and body of one message may have together."""
+        return int(self._nc.max_payload)
+
+    async def connect(
+        self, servers: Sequence[str], credentials: Mapping[str, str], *, name: str, timeout: float
+    ) -> None:
+        """Connect once, to whichever of *servers* answers.
+
+        Raises:
+            ConnectionLost: It did not work within *timeout* seconds; says why.
+        """
+        with trio.move_on_after(timeout) as scope:
+            try:
+                await self._loop.run_aio_coroutine(self._connect(servers, credentials, name, timeout))
+            except Exception as error:
+                # "No servers" hides the cause, which only the error callback heard.
+                raise ConnectionLost(describe(self._last_error or error)) from error
+        if scope.cancelled_caught:
+            msg = f"no connection within {timeout:g} s"
+            raise ConnectionLost(msg)
+        if not self._nc.is_connected:
+            msg = "the server did not finish the handshake"
+            raise ConnectionLost(msg)
+        for task in (self._nc._reading_task, self._nc._flusher_task):
+            task.add_done_callback(self._on_task_done)
+        self._open = True
+        self._inbox = self.new_inbox() + "."
+        self.subscribe(self._inbox + "*", self._on_answer)
+
+    async def _connect(self, servers: Sequence[str], credentials: Mapping[str, str], name: str, timeout: float) -> None:
+        await self._nc.connect(
+            servers=list(servers),
+            name=name,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            # A black hole at the first address must leave time for the others.
+            connect_timeout=timeout / len(servers),
+            ping_interval=_NEVER,
+            error_cb=self._on_error,
+            closed_cb=self._on_closed,
+            disconnected_cb=self._on_closed,
+            **credentials,
+        )
+
+    # What is sent: never waits, never raises.
+
+    def write(self, data: bytes) -> None:
+        """Write to the connection; lost without a word where it has ended, so keep what matters until a PONG."""
+        if self._open:
+            self._nc._transport.write(data)
+
+    def write_message(self, subject: str, body: bytes, reply: str = "") -> None:
+        """Publish without keeping it: for what is repeated anyway."""
+        self.write(encode(subject, body, reply=reply))
+
+    def ping(self, on_pong: Callable[[], None]) -> None:
+        """Ask for a sign of life; *on_pong* is called when everything written before has reached the server."""
+        self._nc._pongs.append(_Pong(self, on_pong))
+        self.write(_PING)
+
+    def new_inbox(self) -> str:
+        """Return a subject that nobody else uses."""
+        return str(self._nc.new_inbox())
+
+    def subscribe(self, subject: str, sink: Sink) -> int:
+        """Have *sink* called with each message of *subject*; return the number to unsubscribe."""
+        self._nc._sid = sid = int(self._nc._sid) + 1
+        subscription: Any = Subscription(self._nc, sid, subject, pending_msgs_limit=0, pending_bytes_limit=0)
+        # In place of a queue, a task and two ticks per message: straight to the sink.
+        subscription._pending_queue = _SinkQueue(self, sink)
+        self._nc._subs[sid] = subscription
+        self.write(command.sub_cmd(subject, "", sid))
+        return sid
+
+    def unsubscribe(self, sid: int) -> None:
+        """Stop a subscription; what is already on its way still reaches the sink."""
+        self.write(command.unsub_cmd(sid, 0))
+        self.ping(lambda: self._nc._remove_sub(sid))
+
+    # What is answered.
+
+    async def request(self, subject: str, body: bytes, headers: Headers | None = None) -> Message:
+        """Ask and wait for the answer; cancel it to give up.
+
+        Raises:
+            ConnectionLost: The connection ended first.
+            BusRefused: The server does not allow this subject.
+        """
+        if not self._open:
+            raise ConnectionLost(self.reason)
+        token = str(next(self._tokens))
+        request = self._requests[token] = _Request(subject)
+        try:
+            self.write(encode(subject, body, headers, self._inbox + token))
+            await request.done.wait()
+        finally:
+            del self._requests[token]
+        if isinstance(request.outcome, Message):
+            return request.outcome
+        raise request.outcome
+
+    async def flush(self) -> None:
+        """Wait until everything written so far has reached the server, or the connection is lost."""
+        if not self._open:
+            return
+        reached = trio.Event()
+        self.ping(reached.set)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_after, reached, nursery.cancel_scope)
+            nursery.start_soon(_cancel_after, self.lost, nursery.cancel_scope)
+
+    # The end.
+
+    def lose(self, reason: str) -> None:
+        """End it: fail what waits for an answer and set ``lost``. Only the first reason counts."""
+        if self.lost.is_set():
+            return
+        self._open = False
+        self.reason = reason
+        self.lost.set()
+        for request in self._requests.values():
+            request.settle(ConnectionLost(reason))
+
+    async def discard(self) -> None:
+        """Throw the client away: no task and no socket of it is left. Never takes longer than its deadline."""
+        self.lose("discarded")
+        # Its own close() waits for a peer that may never read again; an abort does not.
+        self._nc._status = Client.CLOSED
+        transport = self._nc._transport
+        for writer in (getattr(transport, "_io_writer", None), getattr(transport, "_bare_io_writer", None)):
+            if writer is not None:
+                writer.transport.abort()
+        tasks = [self._nc._reading_task, self._nc._flusher_task, self._nc._ping_interval_task]
+        alive = [task for task in tasks if task is not None and not task.done()]
+        for task in alive:
+            task.cancel()
+        with trio.move_on_after(_DISCARD_DEADLINE, shield=True):
+            await self._loop.run_aio_coroutine(_settle(alive))
+
+    # Callbacks of the library: any arguments, and nothing raised.
+
+    def guard(self, function: Callable[..., object], *args: Any) -> None:
+        """Call *function* so that nothing it raises reaches the library, whose read loop would end without a word."""
+        try:
+            function(*args)
+        except Exception:
+            self.callback_errors += 1
+            _logger.exception("a callback of a NATS connection failed")
+
+    async def _on_error(self, *args: Any) -> None:
+        self.guard(self._take_error, *args)
+
+    async def _on_closed(self, *_args: Any) -> None:
+        self.guard(self._lost_by_library)
+
+    def _on_task_done(self, *_args: Any) -> None:
+        self.guard(self._lost_by_library)
+
+    def _lost_by_library(self) -> None:
+        self.lose(describe(self._nc.last_error or self._last_error or "the connection was closed"))
+
+    def _take_error(self, error: BaseException, *_args: Any) -> None:
+        self._last_error = error
+        if isinstance(error, (OSError, StaleConnectionError)) and self._nc._reading_task is not None:
+            self.lose(describe(error))
+            return
+        denied = _DENIED.search(str(error))
+        if denied is not None:
+            for request in self._requests.values():
+                # The library lowers the case of what the server says.
+                if request.subject.lower() == denied[1].lower():
+                    request.settle(BusRefused(f"the server does not allow publishing to {request.subject!r}"))
+        if self._nc._reading_task is not None:
+            self._on_problem(describe(error))
+
+    def _on_answer(self, message: Message) -> None:
+        request = self._requests.get(message.subject[len(self._inbox) :])
+        if request is not None:
+            request.settle(message)
+
+
+@attrs.define
+class _Request:
+    subject: str
+    done: trio.Event = attrs.field(factory=trio.Event)
+    outcome: Message | Exception = attrs.field(factory=lambda: ConnectionLost("not answered"))
+
+    def settle(self, outcome: Message | Exception) -> None:
+        if not self.done.is_set():
+            self.outcome = outcome
+            self.done.set()
+
+
+@attrs.frozen
+class _Pong:
+    """Stands where the library expects a future. It is never cancelled, which is what kills the read loop."""
+
+    client: NatsClient
+    on_pong: Callable[[], None]
+
+    def set_result(self, _result: object) -> None:
+        self.client.guard(self.on_pong)
+
+
+@attrs.frozen
+class _SinkQueue:
+    """Stands where the library expects a subscription's queue."""
+
+    client: NatsClient
+    sink: Sink
+
+    def put_nowait(self, raw: Any) -> None:
+        self.client.guard(self._hand_over, raw)
+
+    def _hand_over(self, raw: Any) -> None:
+        # The library mixes plain strings and members of an enum, whose hashes differ, as names of headers.
+        headers = {k.value if isinstance(k, enum.Enum) else k: v for k, v in (raw.headers or {}).items()}
+        self.sink(Message(raw.subject, raw.reply, raw.data, headers))
+
+
+def describe(error: object) -> str:
+    """Return an error in one line, as people read it."""
+    return str(error).removeprefix("nats: ") or type(error).__name__
+
+
+async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+async def _settle(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=_DISCARD_DEADLINE / 2)
+    # The aborted transport closes its socket in a callback of its own.
+    await asyncio.sleep(0)

@@ -1,0 +1,309 @@
+"""What a NATS bus keeps over all its connections: readiness, subscriptions, pulls, and what waits to be sent."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import trio
+
+from actors import _jetstream as jetstream
+from actors._flag import Flag
+from actors._nats_client import ConnectionLost, Message, NatsClient
+from actors._nats_consumer import PullConsumer
+from actors._nats_outbox import Outbox, Outgoing
+from actors._subjects import MAX_PAYLOAD, check_size, merged
+from agentrt.policy import Backoff
+from agentrt.ports import (
+    BusMessage,
+    BusRefused,
+    BusUnavailable,
+    Headers,
+    Topology,
+)
+
+if TYPE_CHECKING:
+    from agentrt.kernel.events import Event
+
+_CHANNEL = 1024
+# An answer that did not come for so long is asked for again: a server that has too much to do drops requests.
+_TRY = 5.0
+_CONFIRM_TIMEOUT = 30.0
+_CONFIRM_TRY = 2.0
+_CONFIRM_TRIES = 2
+_RETRY = Backoff(initial=0.05, factor=2.0, maximum=1.0)
+
+_T = TypeVar("_T")
+
+
+@attrs.frozen
+class Answer:
+    """What JetStream answered in the end.
+
+    Args:
+        what: What was asked, for people.
+        found: The answer; empty where it was an error.
+        error: The error, where it was one that asking again does not change.
+        repeated: Whether an earlier try of the same request may have worked.
+    """
+
+    what: str
+    found: dict[str, Any]
+    error: jetstream.ApiError | None
+    repeated: bool
+
+    def accepted(self) -> dict[str, Any]:
+        """Return the answer.
+
+        Raises:
+            BusRefused: It was an error.
+        """
+        if self.error is not None:
+            msg = f"{self.what}: {self.error}"
+            raise BusRefused(msg)
+        return self.found
+
+
+class Subscription:
+    """A core subscription: a bounded channel that is fed by one connection after the other."""
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self._send, self.receive = trio.open_memory_channel[BusMessage](_CHANNEL)
+        self._sid = 0
+        self._unreported = 0
+        self.dropped = 0
+
+    def attach(self, client: NatsClient) -> None:
+        """Open it on a connection."""
+        self._sid = client.subscribe(self.subject, self._on_message)
+
+    def close(self, client: NatsClient | None) -> None:
+        """Close it for good; *client* is the connection that lives, if one does."""
+        if client is not None:
+            client.unsubscribe(self._sid)
+        self._send.close()
+        self.receive.close()
+
+    def take_unreported(self) -> int:
+        """Return how many messages were dropped since the last time this was asked."""
+        count, self._unreported = self._unreported, 0
+        return count
+
+    def _on_message(self, message: Message) -> None:
+        try:
+            self._send.send_nowait(BusMessage(message.subject, message.body, message.headers))
+        except trio.WouldBlock:
+            self.dropped += 1
+            self._unreported += 1
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # The reader is gone, and the subscription about to be.
+            return
+
+
+class NatsLink:
+    """Stands between the handle, which asks, and the driver, which brings one connection after the other."""
+
+    def __init__(self) -> None:
+        self.client: NatsClient | None = None
+        self.is_flowing = False
+        self.topology = Topology()
+        self.subscriptions: set[Subscription] = set()
+        self.consumers: set[PullConsumer] = set()
+        self.room = trio.lowlevel.ParkingLot()
+        self.outbox = Outbox(self._on_drop, self._on_room)
+        self.max_payload = MAX_PAYLOAD
+        self.connection_trouble = "not started"
+        self.jetstream_trouble = "not started"
+        self.ready = Flag()
+        self._linked = Flag()
+        self._nudged = Flag()
+        self._ensured: Topology | None = None
+        self._emit: Callable[..., Event] | None = None
+        self._jitter: Callable[[], float] = random.random
+
+    # What the handle asks
+
+    def checks(self) -> Mapping[str, tuple[bool, str]]:
+        """Return the named checks, each with a reason."""
+        return {
+            "nats_connected": (not self.connection_trouble, self.connection_trouble or "connected"),
+            "jetstream": (not self.jetstream_trouble, self.jetstream_trouble or "answers, and has what was declared"),
+        }
+
+    def declare(self, topology: Topology) -> None:
+        """Add to what has to exist; a later spec of the same name replaces the earlier one."""
+        self.topology = merged(self.topology, topology)
+        self._update_ready()
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Have the topology ensured again soon: something that should be there was missing."""
+        self._nudged.turn(on=True)
+
+    async def ask(
+        self, what: str, subject: str, body: bytes, headers: Headers | None = None, *, timeout: float
+    ) -> Answer:
+        """Ask JetStream until it answers, through as many connections as that takes.
+
+        Raises:
+            BusUnavailable: It did not within *timeout* seconds.
+            BusRefused: The server does not allow the subject, or the message is too large.
+        """
+        repeated = False
+
+        async def once(client: NatsClient) -> Answer:
+            nonlocal repeated
+            check_size(subject, body, headers, self.max_payload)
+            try:
+                message = await client.request(subject, body, headers)
+                return Answer(what, jetstream.read(message), None, repeated)
+            except jetstream.ApiError as error:
+                if error.is_transient:
+                    raise
+                return Answer(what, {}, error, repeated)
+            except (ConnectionLost, trio.Cancelled):
+                repeated = True
+                raise
+
+        return await self._insist(what, once, self.ready, timeout)
+
+    async def confirm(self, reply: str, body: bytes) -> None:
+        """Settle a delivery and wait until the server has that.
+
+        A server that was killed may have forgotten that it delivered the message. It then says nothing to this, and
+        delivers the message again; so silence on a connection that answers its probes is not waited for long.
+
+        Raises:
+            BusUnavailable: It was not confirmed; the message may come again.
+        """
+        silent = 0
+
+        async def once(client: NatsClient) -> bool:
+            nonlocal silent
+            message = None
+            with trio.move_on_after(_CONFIRM_TRY):
+                message = await client.request(reply, body)
+            if message is None:
+                # Only a PONG shows that the silence is the server's answer and not the connection's.
+                await client.flush()
+                silent += not client.lost.is_set()
+                return False
+            if message.status:
+                jetstream.read(message)
+            return True
+
+        what = "settling a delivery"
+        with trio.move_on_after(_CONFIRM_TIMEOUT) as scope:
+            while silent < _CONFIRM_TRIES:
+                if await self._insist(what, once, self._linked, _CONFIRM_TIMEOUT):
+                    return
+        why = (
+            f"not done within {_CONFIRM_TIMEOUT:g} s"
+            if scope.cancelled_caught
+            else "the server does not know it any more"
+        )
+        raise BusUnavailable(f"{what}: {why}; it may come again")
+
+    async def _insist(self, what: str, once: Callable[[NatsClient], Awaitable[_T]], gate: Flag, timeout: float) -> _T:
+        trouble = ""
+        with trio.move_on_after(timeout):
+            for attempt in itertools.count(1):
+                trouble = trouble or self.connection_trouble or self.jetstream_trouble
+                await gate.wait()
+                client = self.client
+                if client is not None:
+                    try:
+                        with trio.move_on_after(_TRY):
+                            return await once(client)
+                        trouble = "no answer"
+                    except ConnectionLost as lost:
+                        trouble = str(lost)
+                    except jetstream.ApiError as error:
+                        trouble = str(error)
+                        self.nudge()
+                await trio.sleep(_RETRY.delay(attempt, self._jitter()))
+        msg = f"{what}: not done within {timeout:g} s ({trouble or 'no answer'})"
+        raise BusUnavailable(msg)
+
+    # What the driver does
+
+    def driven(self, emit: Callable[..., Event], jitter: Callable[[], float]) -> None:
+        """Take the driver's way to publish events, and its source of chance."""
+        self._emit = emit
+        self._jitter = jitter
+
+    def opened(self, client: NatsClient) -> None:
+        """Open everything that was subscribed on a new connection; nothing is published yet."""
+        self.client = client
+        self.max_payload = client.max_payload
+        self.connection_trouble = ""
+        self.jetstream_trouble = "not asked yet"
+        self._ensured = None
+        for subscription in self.subscriptions:
+            subscription.attach(client)
+        self._linked.turn(on=True)
+
+    def flow(self) -> None:
+        """Let everything go: pulls, and what was published in the meantime."""
+        assert self.client is not None
+        self.is_flowing = True
+        for consumer in self.consumers:
+            consumer.attach(self.client)
+        self.outbox.open(self.client)
+        self._update_ready()
+
+    def closed(self, reason: str) -> None:
+        """The connection ended."""
+        self.client = None
+        self.is_flowing = False
+        self.connection_trouble = self.jetstream_trouble = reason
+        self._ensured = None
+        self._linked.turn(on=False)
+        self._update_ready()
+        for consumer in self.consumers:
+            consumer.detach()
+        self.outbox.close()
+        # Whoever waits for room finds now that there is no connection.
+        self.room.unpark_all()
+
+    def tend(self, now: float) -> None:
+        """Once a second: pull again what was lost, and say what was dropped."""
+        for consumer in self.consumers:
+            consumer.tend(now)
+        for subscription in self.subscriptions:
+            if count := subscription.take_unreported():
+                self._report_drop(subscription.subject, count, "the reader is too slow")
+
+    async def wait_nudge(self) -> None:
+        """Wait until the topology should be ensured again."""
+        await self._nudged.wait()
+
+    def take_nudge(self) -> tuple[bool, Topology]:
+        """Return whether there was a nudge, and what has to exist."""
+        nudged = self._nudged.is_set
+        self._nudged.turn(on=False)
+        return nudged, self.topology
+
+    def jetstream_is(self, trouble: str, ensured: Topology) -> None:
+        """Record what JetStream is like: *trouble* is empty where it answers and has all of *ensured*."""
+        self.jetstream_trouble = trouble
+        self._ensured = None if trouble else ensured
+        self._update_ready()
+
+    def _update_ready(self) -> None:
+        complete = self.topology in (self._ensured, Topology())
+        self.ready.turn(on=self.is_flowing and complete)
+
+    def _on_room(self) -> None:
+        self.room.unpark_all()
+
+    def _on_drop(self, item: Outgoing, reason: str) -> None:
+        self._report_drop(item.subject, 1, reason)
+
+    def _report_drop(self, subject: str, count: int, reason: str) -> None:
+        if self._emit is not None:
+            self._emit("bus_message_dropped", subject=subject, count=count, reason=reason)

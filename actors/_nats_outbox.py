@@ -1,0 +1,115 @@
+"""What was published and is not known to have reached the server."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+
+# Sent ahead of a confirmation. Small enough that a slow network answers the PING behind it within the probe's limit.
+_WINDOW = 1024 * 1024
+# A message that was on its way in so many connections that died is taken for their cause.
+_MAX_SENDS = 5
+
+
+class Pipe(Protocol):
+    """What the outbox needs of a connection."""
+
+    @property
+    def max_payload(self) -> int: ...
+    def write(self, data: bytes) -> None: ...
+    def ping(self, on_pong: Callable[[], None]) -> None: ...
+
+
+@attrs.define(eq=False)
+class Outgoing:
+    """A published message: its bytes on the wire, the size the server counts, and how often it was sent."""
+
+    subject: str
+    frame: bytes
+    payload: int
+    sends: int = 0
+
+
+class Outbox:
+    """Keeps each message until a PONG proves that it has reached the server, and sends it again where none came.
+
+    So a message may arrive twice around a rebuild of the connection, and is not lost with it.
+
+    Args:
+        on_drop: Called with a message and a reason where one is given up.
+        on_room: Called when there is room again.
+    """
+
+    def __init__(self, on_drop: Callable[[Outgoing, str], None], on_room: Callable[[], None]) -> None:
+        self._on_drop = on_drop
+        self._on_room = on_room
+        self._waiting: deque[Outgoing] = deque()
+        self._in_flight: deque[Outgoing] = deque()
+        self._flight_bytes = 0
+        self._pinging = False
+        self._pipe: Pipe | None = None
+        self.size = 0
+
+    def add(self, item: Outgoing) -> None:
+        """Take a message, and send it now if possible."""
+        self._waiting.append(item)
+        self.size += len(item.frame)
+        self._pump()
+
+    def open(self, pipe: Pipe) -> None:
+        """Send through *pipe* from now on."""
+        self._pipe = pipe
+        self._pinging = False
+        self._pump()
+
+    def close(self) -> None:
+        """The pipe ended: what it did not confirm is sent again through the next one."""
+        self._pipe = None
+        self._waiting.extendleft(reversed(self._in_flight))
+        self._in_flight.clear()
+        self._flight_bytes = 0
+
+    def _pump(self) -> None:
+        pipe = self._pipe
+        if pipe is None:
+            return
+        while self._waiting and self._flight_bytes < _WINDOW:
+            item = self._waiting.popleft()
+            if item.payload > pipe.max_payload:
+                self._drop(item, "larger than the server takes")
+            elif item.sends >= _MAX_SENDS:
+                self._drop(item, f"the connection died {_MAX_SENDS} times while it was sent")
+            else:
+                item.sends += 1
+                pipe.write(item.frame)
+                self._in_flight.append(item)
+                self._flight_bytes += len(item.frame)
+        if self._in_flight and not self._pinging:
+            self._ping(pipe, self._in_flight[-1])
+
+    def _ping(self, pipe: Pipe, last: Outgoing) -> None:
+        self._pinging = True
+
+        def confirmed() -> None:
+            if self._pipe is pipe:
+                self._confirm(last)
+
+        pipe.ping(confirmed)
+
+    def _confirm(self, last: Outgoing) -> None:
+        self._pinging = False
+        item = None
+        while item is not last:
+            item = self._in_flight.popleft()
+            self._flight_bytes -= len(item.frame)
+            self.size -= len(item.frame)
+        self._on_room()
+        self._pump()
+
+    def _drop(self, item: Outgoing, reason: str) -> None:
+        self.size -= len(item.frame)
+        self._on_drop(item, reason)
+        self._on_room()

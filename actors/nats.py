@@ -1,0 +1,312 @@
+"""The message bus over NATS: a handle that outlives every connection, and the actor that keeps it connected."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import attrs
+import trio
+
+from actors import _jetstream as jetstream
+from actors._nats_client import bridge, encode
+from actors._nats_consumer import NatsDelivery, PullConsumer
+from actors._nats_driver import Driver
+from actors._nats_link import Answer, NatsLink, Subscription
+from actors._nats_outbox import Outgoing
+from actors._subjects import check_headers, check_key, check_size, check_subject, payload_size
+from agentrt.config import BusConfig
+from agentrt.kernel import Actor
+from agentrt.ports import BusMessage, BusUnavailable, Headers, KeyExists, Topology
+
+__all__ = ["NatsBus", "NatsConnection", "NatsDelivery", "NatsSettings", "bridge"]
+
+_BROWSE_TIMEOUT = 30.0
+
+
+def _split(url: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in url.split(",") if part.strip())
+
+
+Credentials: TypeAlias = Callable[[], Mapping[str, str | None]]
+
+
+def _no_credentials() -> Mapping[str, str | None]:
+    return {}
+
+
+@attrs.frozen(kw_only=True)
+class NatsSettings:
+    """Where to connect and how patient to be; seconds and bytes.
+
+    Args:
+        url: ``nats://`` or ``tls://``; several are separated by commas.
+        credentials: Returns ``user`` and ``password``, or ``token``; called at each attempt.
+        name: What the server calls this connection.
+        connect_timeout: For one attempt.
+        probe_interval: Between two probes.
+        probe_limit: Without an answered probe for so long, the connection is thrown away.
+        publish_buffer: Bytes published that may wait for a connection.
+    """
+
+    url: str = attrs.field()
+    credentials: Credentials = _no_credentials
+    name: str = "agentrt"
+    connect_timeout: float = 15.0
+    probe_interval: float = 2.0
+    probe_limit: float = 5.0
+    publish_buffer: int = 64 * 1024 * 1024
+
+    @url.validator
+    def _check_url(self, _attribute: object, url: str) -> None:
+        for server in _split(url) or ("",):
+            if not server.startswith(("nats://", "tls://")):
+                # Never the whole URL: it may hold a password.
+                scheme = server.partition("://")[0] if "://" in server else "nothing"
+                msg = f"a bus URL must begin with nats:// or tls://, not with {scheme!r}; correct [bus] url"
+                raise ValueError(msg)
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The URLs, one each."""
+        return _split(self.url)
+
+
+class NatsBus:
+    """A :class:`agentrt.ports.Bus` over NATS; a :class:`NatsConnection` drives it.
+
+    It keeps what is declared, subscribed and consumed, and opens all of it again on each new connection. A published
+    message is kept until the server has it: around a rebuild it may arrive twice, and is not lost.
+    """
+
+    def __init__(self, settings: NatsSettings) -> None:
+        self.settings = settings
+        self.link = NatsLink()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the connection answers and all that was declared exists."""
+        return self.link.ready.is_set
+
+    def checks(self) -> Mapping[str, tuple[bool, str]]:
+        """``nats_connected`` and ``jetstream``, each with a reason."""
+        return self.link.checks()
+
+    async def wait_ready(self) -> None:
+        """Wait until :attr:`is_ready`."""
+        await self.link.ready.wait()
+
+    def declare(self, topology: Topology) -> None:
+        """Add to what has to exist; the bus is not ready until it does."""
+        self.link.declare(topology)
+
+    # Core
+
+    async def publish(self, subject: str, body: bytes, headers: Headers | None = None) -> None:
+        """Publish without an answer; see :meth:`agentrt.ports.Bus.publish`.
+
+        While connected a full buffer is waited for, since it empties by itself.
+
+        Raises:
+            BusUnavailable: Disconnected, and the buffer is full.
+            BusRefused: The subject, a header or the size is not acceptable.
+        """
+        await trio.lowlevel.checkpoint()
+        _check(subject, headers)
+        link, limit = self.link, self.settings.publish_buffer
+        check_size(subject, body, headers, link.max_payload)
+        frame = encode(subject, body, headers)
+        while link.is_flowing and link.outbox.size and link.outbox.size + len(frame) > limit:
+            await link.room.park()
+        if not link.is_flowing and link.outbox.size + len(frame) > limit:
+            trouble, waiting = link.connection_trouble, link.outbox.size
+            raise BusUnavailable(f"disconnected ({trouble}), and {waiting} of {limit} bytes wait to be published")
+        link.outbox.add(Outgoing(subject, frame, payload_size(body, headers)))
+
+    @asynccontextmanager
+    async def subscribe(self, subject: str) -> AsyncIterator[trio.MemoryReceiveChannel[BusMessage]]:
+        """Open a subscription; see :meth:`agentrt.ports.Bus.subscribe`."""
+        check_subject(subject, wildcards=True)
+        subscription = Subscription(subject)
+        self.link.subscriptions.add(subscription)
+        try:
+            if self.link.client is not None:
+                subscription.attach(self.link.client)
+                # From here on a message is seen, whoever publishes it.
+                await self.link.client.flush()
+            yield subscription.receive
+        finally:
+            self.link.subscriptions.discard(subscription)
+            subscription.close(self.link.client)
+
+    # Streams
+
+    async def store(
+        self, subject: str, body: bytes, headers: Headers | None = None, *, msg_id: str, timeout: float = 30.0
+    ) -> bool:
+        """Publish into a stream; see :meth:`agentrt.ports.Bus.store`.
+
+        Returns:
+            False where the stream had it already; True also where an earlier try of this call may have stored it.
+        """
+        headers = {**(headers or {}), jetstream.MSG_ID: msg_id}
+        _check(subject, headers)
+        answer = await self.link.ask(f"storing to {subject!r}", subject, body, headers, timeout=timeout)
+        return not answer.accepted().get("duplicate", False) or answer.repeated
+
+    @asynccontextmanager
+    async def consume(self, stream: str, durable: str, *, batch: int = 1) -> AsyncIterator[PullConsumer]:
+        """Open a pull; see :meth:`agentrt.ports.Bus.consume`."""
+        link = self.link
+        specs = {(spec.stream, spec.durable): spec for spec in link.topology.consumers}
+        spec = specs.get((stream, durable))
+        consumer = PullConsumer(
+            stream,
+            durable,
+            batch=batch,
+            ack_wait=float("inf") if spec is None else spec.ack_wait,
+            confirm=link.confirm,
+            on_missing=link.nudge,
+        )
+        link.consumers.add(consumer)
+        try:
+            if link.client is not None and link.is_flowing:
+                consumer.attach(link.client)
+            yield consumer
+        finally:
+            link.consumers.discard(consumer)
+            consumer.close()
+
+    async def depth(self, stream: str, durable: str, *, timeout: float = 5.0) -> int:
+        """Messages that wait for this consumer or are in hand."""
+        answer = await self._api(f"depth of {durable!r}", f"CONSUMER.INFO.{stream}.{durable}", timeout=timeout)
+        info = answer.accepted()
+        return int(info["num_pending"]) + int(info["num_ack_pending"])
+
+    async def browse(self, stream: str, subject: str, limit: int = 100) -> Sequence[BusMessage]:
+        """Read stored messages and leave them there; see :meth:`agentrt.ports.Bus.browse`."""
+        found: list[BusMessage] = []
+        left = _Left(_BROWSE_TIMEOUT)
+        sequence = 1
+        while len(found) < limit:
+            request = {"seq": sequence, "next_by_subj": subject}
+            stored = await self._stored(f"browsing {stream!r}", stream, request, timeout=left.seconds)
+            if stored is None:
+                break
+            found.append(stored.message)
+            sequence = stored.sequence + 1
+        return found
+
+    # Keys
+
+    async def create(self, bucket: str, key: str, value: bytes, *, timeout: float = 30.0) -> int:
+        """Create a key; see :meth:`agentrt.ports.Bus.create`."""
+        check_key(key)
+        what, left = f"creating {key!r} in {bucket!r}", _Left(timeout)
+        headers = {jetstream.EXPECTED_LAST: "0"}
+        while True:
+            answer = await self._write(what, bucket, key, value, headers, timeout=left.seconds)
+            if answer.error is None or not answer.error.is_wrong_last:
+                return int(answer.accepted()["seq"])
+            stored = await self._latest(what, bucket, key, timeout=left.seconds)
+            if stored is not None and not stored.is_deleted:
+                if answer.repeated and stored.message.body == value:
+                    # Ours: the connection died after it was written and before that was said.
+                    return stored.sequence
+                msg = f"{key!r} exists in {bucket!r} at revision {stored.sequence}"
+                raise KeyExists(msg)
+            headers[jetstream.EXPECTED_LAST] = str(stored.sequence if stored is not None else 0)
+
+    async def put(self, bucket: str, key: str, value: bytes, *, timeout: float = 30.0) -> int:
+        """Write a key, whatever is there; return its revision."""
+        check_key(key)
+        headers = {jetstream.MSG_ID: uuid.uuid4().hex}
+        answer = await self._write(f"writing {key!r} in {bucket!r}", bucket, key, value, headers, timeout=timeout)
+        return int(answer.accepted()["seq"])
+
+    async def get(self, bucket: str, key: str, *, timeout: float = 30.0) -> tuple[bytes, int] | None:
+        """Read a key: its value and revision, or None."""
+        check_key(key)
+        stored = await self._latest(f"reading {key!r} in {bucket!r}", bucket, key, timeout=timeout)
+        return None if stored is None or stored.is_deleted else (stored.message.body, stored.sequence)
+
+    async def delete(self, bucket: str, key: str, *, timeout: float = 30.0) -> None:
+        """Delete a key; nothing happens where there is none."""
+        left = _Left(timeout)
+        if await self.get(bucket, key, timeout=timeout) is None:
+            return
+        headers = {jetstream.MSG_ID: uuid.uuid4().hex, jetstream.KV_OPERATION: "DEL"}
+        answer = await self._write(f"deleting {key!r} in {bucket!r}", bucket, key, b"", headers, timeout=left.seconds)
+        answer.accepted()
+
+    async def _write(
+        self, what: str, bucket: str, key: str, value: bytes, headers: Headers, *, timeout: float
+    ) -> Answer:
+        return await self.link.ask(what, jetstream.key_subject(bucket, key), value, headers, timeout=timeout)
+
+    async def _latest(self, what: str, bucket: str, key: str, *, timeout: float) -> jetstream.Stored | None:
+        # Asked of the stream's leader: a direct get may be answered by a replica that is behind.
+        request = {"last_by_subj": jetstream.key_subject(bucket, key)}
+        return await self._stored(what, jetstream.bucket_stream(bucket), request, timeout=timeout)
+
+    async def _stored(
+        self, what: str, stream: str, request: dict[str, Any], *, timeout: float
+    ) -> jetstream.Stored | None:
+        answer = await self._api(what, f"STREAM.MSG.GET.{stream}", request, timeout=timeout)
+        if answer.error is not None and answer.error.is_no_message:
+            return None
+        return jetstream.read_stored(answer.accepted())
+
+    async def _api(self, what: str, method: str, request: dict[str, Any] | None = None, *, timeout: float) -> Answer:
+        return await self.link.ask(what, jetstream.API + method, jetstream.write(request), timeout=timeout)
+
+
+class NatsConnection(Actor):
+    """Drives a :class:`NatsBus`: connects it, probes it, and rebuilds its connection from scratch, for ever.
+
+    A rebuild happens inside: it is not a crash, and costs no restart.
+    """
+
+    def __init__(self, bus: NatsBus) -> None:
+        self._bus = bus
+
+    @staticmethod
+    def open_handle(*, url: str, credentials: Credentials, config: BusConfig, name: str) -> NatsBus:
+        """Make the bus handle of one connection."""
+        return NatsBus(
+            NatsSettings(
+                url=url,
+                credentials=credentials,
+                name=name,
+                connect_timeout=config.connect_timeout,
+                probe_interval=config.probe_interval,
+                probe_limit=config.probe_limit,
+                publish_buffer=config.publish_buffer,
+            )
+        )
+
+    #: One asyncio loop around the whole run serves the connections of all agents.
+    around = staticmethod(bridge)
+
+    async def run(self) -> None:
+        """Keep the bus connected until a stop is asked for."""
+        driver = Driver(self._bus.settings, self._bus.link, self.emit, self.progress, self.random.random)
+        await driver.run()
+
+
+class _Left:
+    """What is left of a timeout."""
+
+    def __init__(self, timeout: float) -> None:
+        self._deadline = trio.current_time() + timeout
+
+    @property
+    def seconds(self) -> float:
+        return max(0.0, self._deadline - trio.current_time())
+
+
+def _check(subject: str, headers: Headers | None) -> None:
+    check_subject(subject)
+    check_headers(headers or {})

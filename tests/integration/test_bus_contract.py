@@ -1,0 +1,453 @@
+"""One contract for every bus: the memory bus is held to what a real nats-server does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from actors.memory_bus import MemoryBroker, MemoryBus, MemoryConnection
+from agentrt.kernel import ChildSpec, SupervisorSpec, open_runtime
+from agentrt.ports import (
+    BucketSpec,
+    Bus,
+    BusMessage,
+    BusRefused,
+    BusUnavailable,
+    Consumer,
+    ConsumerSpec,
+    Delivery,
+    KeyExists,
+    StreamSpec,
+    Topology,
+)
+
+ACK_WAIT = 1.0
+TOPOLOGY = Topology(
+    streams=(
+        StreamSpec("TASKS", ("t.tasks.>",), work_queue=True),
+        StreamSpec("DLQ", ("t.dlq.>",), max_age=3600.0),
+        StreamSpec("SMALL", ("t.small",), max_bytes=2000),
+    ),
+    consumers=(
+        ConsumerSpec("TASKS", "editor-high", "t.tasks.editor.high", ack_wait=ACK_WAIT),
+        ConsumerSpec("TASKS", "editor-low", "t.tasks.editor.low", ack_wait=ACK_WAIT),
+        ConsumerSpec("TASKS", "one-at-a-time", "t.tasks.solo", ack_wait=ACK_WAIT, max_ack_pending=1),
+    ),
+    buckets=(BucketSpec("outcomes"), BucketSpec("leases", ttl=1.0)),
+)
+HIGH = "t.tasks.editor.high"
+
+Open = Callable[..., AbstractAsyncContextManager[Any]]
+
+
+@pytest.fixture(params=["memory", "nats"])
+def open_bus(request: pytest.FixtureRequest) -> Iterator[Open]:
+    """Give a function that opens a ready bus; all of one test share a broker."""
+    broker = MemoryBroker()
+    is_real = request.param == "nats"
+    server = request.getfixturevalue("nats_server") if is_real else None
+    run_bus = request.getfixturevalue("run_bus") if is_real else None
+
+    @asynccontextmanager
+    async def open_memory() -> AsyncIterator[Bus]:
+        bus = MemoryBus(broker)
+        root = SupervisorSpec(id="agent", children=(ChildSpec(id="bus", factory=lambda: MemoryConnection(bus)),))
+        async with open_runtime(root, seed=1):
+            yield bus
+
+    @asynccontextmanager
+    async def opened(topology: Topology = TOPOLOGY) -> AsyncIterator[Bus]:
+        with trio.fail_after(30):
+            async with AsyncExitStack() as stack:
+                if is_real:
+                    bus = (await stack.enter_async_context(run_bus(server))).bus
+                else:
+                    bus = await stack.enter_async_context(open_memory())
+                bus.declare(topology)
+                await bus.wait_ready()
+                yield bus
+
+    return opened
+
+
+async def next_of(consumer: Consumer) -> Delivery:
+    with trio.fail_after(10):
+        return await consumer.next()
+
+
+async def nothing_comes(consumer: Consumer, seconds: float) -> bool:
+    with trio.move_on_after(seconds):
+        await consumer.next()
+        return False
+    return True
+
+
+async def settled(bus: Bus, durable: str, depth: int) -> None:
+    with trio.fail_after(10):
+        while await bus.depth("TASKS", durable) != depth:  # noqa: ASYNC110 - the broker has no event for it.
+            await trio.sleep(0.01)
+
+
+async def test_a_bus_is_a_bus(open_bus: Open):
+    """Both implement the port, and say by name what works."""
+    async with open_bus() as bus:
+        assert isinstance(bus, Bus)
+        assert bus.is_ready
+        assert {name: ok for name, (ok, _) in bus.checks().items()} == {"nats_connected": True, "jetstream": True}
+
+
+async def test_a_subscription_sees_what_its_pattern_takes(open_bus: Open):
+    """``*`` is one token and ``>`` the rest; headers arrive as they were sent."""
+    async with open_bus() as bus, bus.subscribe("t.events.*.editor") as one, bus.subscribe("t.events.>") as rest:
+        await bus.publish("t.events.started.editor", b"1", {"Agentrt-Kind": "started"})
+        await bus.publish("t.events.started.writer.more", b"2")
+        assert await one.receive() == BusMessage("t.events.started.editor", b"1", {"Agentrt-Kind": "started"})
+        assert [(await rest.receive()).body, (await rest.receive()).body] == [b"1", b"2"]
+        with pytest.raises(trio.WouldBlock):
+            one.receive_nowait()
+
+
+async def test_two_buses_talk_over_one_broker(open_bus: Open):
+    """An agent's message reaches another agent's subscription."""
+    async with open_bus() as writer, open_bus() as reader, reader.subscribe("t.control.reader") as inbox:
+        await writer.publish("t.control.reader", b"pause")
+        assert (await inbox.receive()).body == b"pause"
+
+
+async def test_a_message_stored_twice_is_stored_once(open_bus: Open):
+    """Inside the window a repeated ``msg_id`` is recognised, also by another bus and after an acknowledgement."""
+    async with open_bus() as bus, open_bus() as other, bus.consume("TASKS", "editor-high") as consumer:
+        assert await bus.store(HIGH, b"x", msg_id="a.0") is True
+        assert await other.store(HIGH, b"x", msg_id="a.0") is False
+        await (await next_of(consumer)).ack()
+        assert await bus.store(HIGH, b"x", msg_id="a.0") is False
+        assert await bus.store(HIGH, b"x", msg_id="a.1") is True
+
+
+async def test_a_published_message_is_stored_too_where_a_stream_takes_it(open_bus: Open):
+    """A stream stores what is published to its subjects, whether or not anybody waits for that."""
+    async with open_bus() as bus, bus.consume("TASKS", "editor-high") as consumer:
+        await bus.publish(HIGH, b"plain", {"X": "y"})
+        delivery = await next_of(consumer)
+        assert (delivery.subject, delivery.body, delivery.headers["X"]) == (HIGH, b"plain", "y")
+        await delivery.ack()
+
+
+async def test_a_delivery_knows_what_it_is(open_bus: Open):
+    """Subject, body, headers, attempt from 1, and its number in the stream."""
+    async with open_bus() as bus, bus.consume("TASKS", "editor-high") as consumer:
+        await bus.store("t.tasks.editor.low", b"first", msg_id="1")
+        await bus.store(HIGH, b"body", {"Agentrt-Hops": "1"}, msg_id="2")
+        delivery = await next_of(consumer)
+        assert (delivery.subject, delivery.body, delivery.attempt, delivery.sequence) == (HIGH, b"body", 1, 2)
+        assert dict(delivery.headers) == {"Agentrt-Hops": "1", "Nats-Msg-Id": "2"}
+        await delivery.ack()
+
+
+async def test_an_acknowledged_message_leaves_a_work_queue(open_bus: Open):
+    """Depth counts what waits and what is in hand; an acknowledgement takes it out."""
+    async with open_bus() as bus:
+        for number in range(3):
+            await bus.store(HIGH, b"%d" % number, msg_id=f"{number}")
+        assert await bus.depth("TASKS", "editor-high") == 3
+        async with bus.consume("TASKS", "editor-high") as consumer:
+            for number in range(3):
+                delivery = await next_of(consumer)
+                assert delivery.body == b"%d" % number
+                await delivery.ack()
+        assert await bus.depth("TASKS", "editor-high") == 0
+        assert await bus.browse("TASKS", "t.tasks.>") == []
+
+
+async def test_an_unacknowledged_message_comes_again_after_the_ack_wait(open_bus: Open):
+    """Work of a consumer that died is not lost, and its attempts count."""
+    async with open_bus() as bus, open_bus() as survivor:
+        await bus.store(HIGH, b"x", msg_id="1")
+        async with bus.consume("TASKS", "editor-high") as consumer:
+            assert (await next_of(consumer)).attempt == 1
+        async with survivor.consume("TASKS", "editor-high") as consumer:
+            assert await nothing_comes(consumer, ACK_WAIT / 2)
+            delivery = await next_of(consumer)
+            assert delivery.attempt == 2
+            await delivery.ack()
+
+
+async def test_in_progress_begins_the_ack_wait_anew(open_bus: Open):
+    """A long task keeps its message by saying that it still works."""
+    async with open_bus() as bus, bus.consume("TASKS", "editor-high") as consumer:
+        await bus.store(HIGH, b"x", msg_id="1")
+        delivery = await next_of(consumer)
+        for _ in range(4):
+            assert await nothing_comes(consumer, ACK_WAIT / 2)
+            await delivery.in_progress()
+        await delivery.ack()
+        assert await nothing_comes(consumer, ACK_WAIT * 1.3)
+
+
+async def test_a_nak_asks_for_it_again_at_once_or_after_a_delay(open_bus: Open):
+    """The delay is the sender's, not the ack wait."""
+    async with open_bus() as bus, bus.consume("TASKS", "editor-high") as consumer:
+        await bus.store(HIGH, b"x", msg_id="1")
+        await (await next_of(consumer)).nak()
+        second = await next_of(consumer)
+        assert second.attempt == 2
+        await second.nak(2 * ACK_WAIT)
+        assert await nothing_comes(consumer, 1.4 * ACK_WAIT)
+        assert await bus.depth("TASKS", "editor-high") == 1
+        third = await next_of(consumer)
+        assert third.attempt == 3
+        await third.ack()
+
+
+async def test_a_terminated_message_is_gone(open_bus: Open):
+    """A message that can never be done is taken out, with a reason."""
+    async with open_bus() as bus, bus.consume("TASKS", "editor-high") as consumer:
+        await bus.store(HIGH, b"poison", msg_id="1")
+        await (await next_of(consumer)).term("it is poison")
+        await settled(bus, "editor-high", 0)
+        assert await bus.browse("TASKS", HIGH) == []
+        assert await nothing_comes(consumer, ACK_WAIT * 1.2)
+
+
+async def test_a_cancelled_next_loses_nothing(open_bus: Open):
+    """A message that arrives while nobody waits stays for the next call."""
+    async with open_bus() as bus, bus.consume("TASKS", "editor-high") as consumer:
+        assert await nothing_comes(consumer, 0.05)
+        await bus.store(HIGH, b"x", msg_id="1")
+        delivery = await next_of(consumer)
+        assert (delivery.body, delivery.attempt) == (b"x", 1)
+        await delivery.ack()
+
+
+async def test_a_message_that_nobody_waits_for_spends_no_delivery(open_bus: Open):
+    """With a batch of one nothing is asked for ahead: it lies in the stream, not with a consumer that is busy."""
+    spec = ConsumerSpec("TASKS", "busy", "t.tasks.busy", ack_wait=1.0)
+    async with open_bus(Topology(TOPOLOGY.streams, (spec,))) as bus, bus.consume("TASKS", "busy") as consumer:
+        await bus.store("t.tasks.busy", b"first", msg_id="first")
+        await (await next_of(consumer)).ack()
+        await bus.store("t.tasks.busy", b"second", msg_id="second")
+        await trio.sleep(2.5)
+        assert (await next_of(consumer)).attempt == 1
+
+
+async def test_a_closed_consumer_strands_nothing(open_bus: Open):
+    """What it had asked for ahead goes back at once, without an ack wait; here a minute."""
+    spec = ConsumerSpec("TASKS", "slow", "t.tasks.slow", ack_wait=60.0)
+    async with open_bus(Topology(TOPOLOGY.streams, (spec,))) as bus:
+        for number in range(6):
+            await bus.store("t.tasks.slow", b"%d" % number, msg_id=f"{number}")
+        async with bus.consume("TASKS", "slow", batch=4) as consumer:
+            await (await next_of(consumer)).ack()
+        async with bus.consume("TASKS", "slow", batch=2) as consumer:
+            bodies = set()
+            for _ in range(5):
+                delivery = await next_of(consumer)
+                bodies.add(delivery.body)
+                await delivery.ack()
+        assert bodies == {b"1", b"2", b"3", b"4", b"5"}
+
+
+async def test_consumers_of_one_stream_get_what_their_filters_take(open_bus: Open):
+    """One durable per priority, in one work queue."""
+    async with open_bus() as bus:
+        await bus.store("t.tasks.editor.low", b"low", msg_id="1")
+        await bus.store(HIGH, b"high", msg_id="2")
+        async with bus.consume("TASKS", "editor-high") as high, bus.consume("TASKS", "editor-low") as low:
+            for consumer, body in ((high, b"high"), (low, b"low")):
+                delivery = await next_of(consumer)
+                assert delivery.body == body
+                await delivery.ack()
+
+
+async def test_replicas_share_a_durable_consumer(open_bus: Open):
+    """Each message goes to one of them."""
+    async with open_bus() as first, open_bus() as second:
+        got: list[bytes] = []
+
+        async def work(bus: Bus) -> None:
+            async with bus.consume("TASKS", "editor-high") as consumer:
+                while True:
+                    delivery = await consumer.next()
+                    got.append(delivery.body)
+                    await delivery.ack()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work, first)
+            nursery.start_soon(work, second)
+            for number in range(40):
+                await first.store(HIGH, b"%d" % number, msg_id=f"{number}")
+            await settled(first, "editor-high", 0)
+            nursery.cancel_scope.cancel()
+        assert sorted(got, key=int) == [b"%d" % number for number in range(40)]
+
+
+async def test_no_more_than_max_ack_pending_are_in_hand(open_bus: Open):
+    """The next one waits until one in hand is settled."""
+    async with open_bus() as bus, bus.consume("TASKS", "one-at-a-time", batch=4) as consumer:
+        await bus.store("t.tasks.solo", b"1", msg_id="1")
+        await bus.store("t.tasks.solo", b"2", msg_id="2")
+        first = await next_of(consumer)
+        assert await nothing_comes(consumer, ACK_WAIT / 2)
+        await first.ack()
+        second = await next_of(consumer)
+        assert second.body == b"2"
+        await second.ack()
+
+
+async def test_a_late_acknowledgement_still_counts(open_bus: Open):
+    """The first delivery's ack, after the ack wait, removes the message: there is no fencing."""
+    async with open_bus() as bus, bus.consume("TASKS", "editor-high") as consumer:
+        await bus.store(HIGH, b"x", msg_id="1")
+        first = await next_of(consumer)
+        second = await next_of(consumer)
+        assert (first.attempt, second.attempt) == (1, 2)
+        await first.ack()
+        await settled(bus, "editor-high", 0)
+        await second.ack()
+
+
+async def test_browse_reads_and_leaves(open_bus: Open):
+    """Oldest first, up to a limit, with wildcards; in hand or not, the messages stay."""
+    async with open_bus() as bus:
+        for number in range(4):
+            agent = "editor" if number % 2 else "writer"
+            await bus.store(f"t.dlq.{agent}", b"%d" % number, {"Agentrt-Reason": "poison"}, msg_id=f"{number}")
+        assert [message.body for message in await bus.browse("DLQ", "t.dlq.>", limit=3)] == [b"0", b"1", b"2"]
+        found = await bus.browse("DLQ", "t.dlq.editor")
+        assert [message.body for message in found] == [b"1", b"3"]
+        assert found[0].headers["Agentrt-Reason"] == "poison"
+        assert len(await bus.browse("DLQ", "t.dlq.>")) == 4
+
+
+async def test_a_full_stream_refuses_and_keeps_what_it_has(open_bus: Open):
+    """Old messages are never dropped for new ones, and the sender is told."""
+    async with open_bus() as bus:
+        await bus.store("t.small", b"x" * 1500, msg_id="1")
+        with pytest.raises(BusRefused, match="maximum bytes"):
+            await bus.store("t.small", b"y" * 1500, msg_id="2")
+        assert [message.body[:1] for message in await bus.browse("SMALL", "t.small")] == [b"x"]
+
+
+async def test_a_key_is_created_once(open_bus: Open):
+    """The first one wins; everybody reads its value."""
+    async with open_bus() as bus, open_bus() as other:
+        revision = await bus.create("outcomes", "task-1", b"mine")
+        with pytest.raises(KeyExists):
+            await other.create("outcomes", "task-1", b"theirs")
+        with pytest.raises(KeyExists):
+            await bus.create("outcomes", "task-1", b"mine")
+        assert await other.get("outcomes", "task-1") == (b"mine", revision)
+
+
+async def test_a_key_is_written_read_and_deleted(open_bus: Open):
+    """Revisions grow, a deleted key reads as none and can be created again, and deleting nothing is no error."""
+    async with open_bus() as bus:
+        assert await bus.get("outcomes", "k.1") is None
+        first = await bus.put("outcomes", "k.1", b"a")
+        second = await bus.put("outcomes", "k.1", b"b")
+        assert second > first
+        assert await bus.get("outcomes", "k.1") == (b"b", second)
+        await bus.delete("outcomes", "k.1")
+        await bus.delete("outcomes", "k.1")
+        assert await bus.get("outcomes", "k.1") is None
+        third = await bus.create("outcomes", "k.1", b"")
+        assert third > second
+        assert await bus.get("outcomes", "k.1") == (b"", third)
+
+
+async def test_a_key_ends_with_its_bucket_s_ttl(open_bus: Open):
+    """A lease that nobody renews is free again."""
+    async with open_bus() as bus:
+        await bus.create("leases", "head", b"me")
+        with pytest.raises(KeyExists):
+            await bus.create("leases", "head", b"you")
+        with trio.fail_after(10):
+            while await bus.get("leases", "head") is not None:  # noqa: ASYNC110 - the broker has no event for it.
+                await trio.sleep(0.05)
+        await bus.create("leases", "head", b"you")
+
+
+@pytest.mark.parametrize("subject", ["", "a..b", "a b", "a.*", "a.>", "a\r\nPUB b 0", "x" * 2000])
+async def test_a_subject_that_cannot_be_published_to_is_refused(open_bus: Open, subject: str):
+    """It would end the connection of everybody who shares it; nothing of it reaches the wire."""
+    async with open_bus() as bus:
+        with pytest.raises(BusRefused):
+            await bus.publish(subject, b"")
+        with pytest.raises(BusRefused):
+            await bus.store(subject, b"", msg_id="1")
+        assert bus.is_ready
+
+
+async def test_a_header_with_a_line_break_is_refused(open_bus: Open):
+    """A value must not become a header of its own."""
+    async with open_bus() as bus:
+        with pytest.raises(BusRefused):
+            await bus.publish("t.x", b"", {"A": "b\r\nC: d"})
+        with pytest.raises(BusRefused):
+            await bus.publish("t.x", b"", {"a b": "c"})
+
+
+async def test_a_message_that_is_too_large_is_refused(open_bus: Open):
+    """Headers count too; a server ends the connection of who sends such a message."""
+    async with open_bus() as bus:
+        with pytest.raises(BusRefused, match="larger"):
+            await bus.publish("t.x", b"x" * 1024 * 1024, {"A": "b"})
+        with pytest.raises(BusRefused, match="larger"):
+            await bus.store(HIGH, b"x" * 1024 * 1024, msg_id="1")
+        assert bus.is_ready
+        assert await bus.store(HIGH, b"x" * 1024 * 1000, msg_id="1") is True
+
+
+@pytest.mark.parametrize("key", ["", "a b", ".a", "a.", "a..b", "a*", ">"])
+async def test_a_key_that_cannot_be_is_refused(open_bus: Open, key: str):
+    """Also on reading: it would read other keys."""
+    async with open_bus() as bus:
+        with pytest.raises(BusRefused):
+            await bus.get("outcomes", key)
+        with pytest.raises(BusRefused):
+            await bus.create("outcomes", key, b"")
+
+
+async def test_what_is_declared_nowhere_is_unavailable_after_the_timeout(open_bus: Open):
+    """It may be declared by somebody at any moment, so the timeout is waited for; then the error says why."""
+    async with open_bus() as bus:
+        with pytest.raises(BusUnavailable, match="no such stream"):
+            await bus.store("nobody.takes.this", b"", msg_id="1", timeout=0.3)
+        with pytest.raises(BusUnavailable):
+            await bus.put("nobucket", "k", b"", timeout=0.3)
+        with pytest.raises(BusUnavailable):
+            await bus.depth("TASKS", "nobody", timeout=0.3)
+        assert bus.is_ready
+
+
+async def test_what_is_declared_later_exists_when_the_bus_is_ready_again(open_bus: Open):
+    """A declaration adds to what is there, and a store that waited for it goes through."""
+    async with open_bus() as bus:
+        results: list[bool] = []
+
+        async def store() -> None:
+            results.append(await bus.store("late.x", b"", msg_id="1"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store)
+            await trio.sleep(0.05)
+            bus.declare(Topology((StreamSpec("LATE", ("late.>",)),), (ConsumerSpec("LATE", "late", "late.x"),)))
+        await bus.wait_ready()
+        assert results == [True]
+        assert await bus.depth("LATE", "late") == 1
+        assert await bus.depth("TASKS", "editor-high") == 0
+
+
+async def test_a_slow_reader_loses_the_newest_and_nobody_else_does(open_bus: Open):
+    """A subscription is bounded; others go on."""
+    async with open_bus() as bus, bus.subscribe("t.flood") as slow, bus.subscribe("t.done") as done:
+        for number in range(1500):
+            await bus.publish("t.flood", b"%d" % number)
+        await bus.publish("t.done", b"")
+        await done.receive()
+        assert slow.statistics().current_buffer_used == 1024
+        assert (await slow.receive()).body == b"0"

