@@ -1,0 +1,91 @@
+"""The memory guard over a real server that leaks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import trio
+
+from actors.mcp_session import McpSession, McpToolSession
+from actors.memory_guard import MemoryGuard, MemoryWatch, read_process, read_tree
+from agentrt.config.model import McpServerConfig, MemoryConfig
+from agentrt.kernel import ChildSpec, Event, EventStream, SupervisorSpec, open_runtime
+
+PARTNER = (sys.executable, str(Path(__file__).parent / "servers" / "partner.py"))
+MIB = 1024 * 1024
+
+
+async def test_a_leaking_server_is_replaced_and_its_call_in_hand_finishes():
+    """The call that ran when the limit was passed is answered, and the next one by a server that is small again."""
+    session = McpToolSession("partner", McpServerConfig(command=PARTNER))
+    config = MemoryConfig(interval=0.2, settle=0.1, server_warn=200 * MIB, server_limit=300 * MIB)
+    watch = MemoryWatch(config, [session])
+    events: list[Event] = []
+    stream = EventStream()
+    stream.listen(events.append)
+    children = (
+        ChildSpec(id="mcp", factory=lambda: McpSession(session), shutdown=12.0),
+        ChildSpec(id="memory-guard", factory=lambda: MemoryGuard(watch)),
+    )
+    answers: list[object] = []
+
+    async def slow_call() -> None:
+        answers.append(await session.call("sleep", {"seconds": 3}))
+
+    with trio.fail_after(60):
+        async with open_runtime(SupervisorSpec(id="agent", children=children), events=stream):
+            await session.wait_ready()
+            first = session.pid
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(slow_call)
+                await trio.sleep(0.1)
+                assert await session.call("leak", {"megabytes": 300}) == {"result": 300 * MIB}
+                # The guard looks every 0.2 s; until then the large server answers.
+                while await session.call("pid") == {"result": first}:  # noqa: ASYNC110 - what is asked, is polled.
+                    await trio.sleep(0.05)
+            assert answers == [{"result": "awake"}]
+            while watch.samples.get("partner", 300 * MIB) >= 200 * MIB:  # noqa: ASYNC110 - what is read, is polled.
+                await trio.sleep(0.05)
+            assert watch.samples["process"] > 0
+            assert watch.check()[0]
+    exceeded = next(event for event in events if event.kind == "memory_limit_exceeded")
+    assert (exceeded.fields["server"], exceeded.fields["pid"]) == ("partner", first)
+    exited = next(event for event in events if event.kind == "mcp_server_exited")
+    assert exited.fields["reason"].startswith("restarted on request: holds ")
+
+
+def test_a_tree_is_more_than_its_top():
+    """What a server starts counts as the server's."""
+    holder = "x = bytearray(50 * 2**20); print(flush=True); input()"
+    starter = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {holder!r}])"
+    with subprocess.Popen([sys.executable, "-c", starter], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as top:
+        assert top.stdout is not None
+        top.stdout.readline()
+        assert (read_tree(top.pid) or 0) > 50 * MIB
+        top.kill()
+    assert read_tree(top.pid) is None
+
+
+def test_a_server_that_starts_programs_does_not_look_twice_its_size():
+    """Between fork and exec a child shows its parent's memory; counted twice, a healthy server would be replaced."""
+    code = (
+        "import subprocess, sys\nhoard = bytearray(b'x' * (100 * 2**20))\nprint(flush=True)\n"
+        "while True: subprocess.run(['true'])"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as top:
+        assert top.stdout is not None
+        top.stdout.readline()
+        samples = [read_tree(top.pid) or 0 for _ in range(1000)]
+        top.kill()
+    assert 100 * MIB < max(samples) < 200 * MIB
+
+
+def test_the_process_itself_is_read():
+    """Whichever limit holds here, the figures fit together."""
+    memory = read_process()
+    assert memory.source in {"cgroup", "machine"}
+    assert 0 < memory.used <= memory.limit
+    assert (read_tree(os.getpid()) or 0) >= memory.rss // 2
