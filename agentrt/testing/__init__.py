@@ -1,0 +1,8 @@
+"""The kit for embedding a fleet in a test."""
+
+from __future__ import annotations
+
+from agentrt.testing.fleet import Chaos, FleetUnderTest, fleet_under_test
+from agentrt.testing.tools import InProcessSession
+
+__all__ = ["Chaos", "FleetUnderTest", "InProcessSession", "fleet_under_test"]

@@ -1,0 +1,245 @@
+"""A whole fleet in a test: in-memory bus, tool servers in process, virtual time, faults to order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from agentrt.agent import Agent, TaskFailed
+from agentrt.config import Loaded, load, servers_of
+from agentrt.fleet import Batteries, Fleet, open_fleet
+from agentrt.fleet.workspace import Workspace
+from agentrt.kernel import Actor, Event, EventStream
+from agentrt.ports import Json
+from agentrt.tasks import Outcome, Priority, Status
+from agentrt.testing.tools import InProcessSession
+
+#: Unix time at which every test begins: 2026-01-01T00:00:00Z.
+EPOCH = 1767225600.0
+
+
+class FleetUnderTest:
+    """A fleet in a test. Use :func:`fleet_under_test`.
+
+    Attributes:
+        fleet: The fleet itself.
+        chaos: Faults to order.
+        events: All events so far.
+        bus: The broker in memory; give it to another fleet, and that finds what this one left.
+    """
+
+    def __init__(self, fleet: Fleet, chaos: Chaos, events: list[Event], bus: Any) -> None:
+        self.fleet = fleet
+        self.chaos = chaos
+        self.events = events
+        self.bus = bus
+        self._sent: list[str] = []
+
+    async def ask(self, agent: str, payload: Json, *, timeout: float = 3600.0, priority: Priority = "normal") -> Json:
+        """Give *agent* a task and wait for its answer, an hour of virtual time by default."""
+        outcome = await self.outcome(await self.send(agent, payload, priority=priority), timeout)
+        if outcome.status is not Status.ANSWERED:
+            raise TaskFailed(outcome)
+        return outcome.answer
+
+    async def send(self, agent: str, payload: Json, *, priority: Priority = "normal") -> str:
+        """Give *agent* a task; return its id."""
+        task = await self.fleet.send(agent, payload, priority=priority)
+        self._sent.append(task)
+        return task
+
+    async def outcome(self, task: str, timeout: float = 3600.0) -> Outcome:
+        """Wait for a task's outcome."""
+        return await self.fleet.client.outcome(task, timeout)
+
+    def events_of(self, kind: str) -> list[Event]:
+        """Give the events of one kind, oldest first."""
+        return [event for event in self.events if event.kind == kind]
+
+    async def assert_outcomes_complete(self, timeout: float = 3600.0) -> dict[str, Status]:
+        """Assert that each task that was sent through this object has an outcome; return them by task."""
+        found = {}
+        for task in self._sent:
+            try:
+                found[task] = (await self.outcome(task, timeout)).status
+            except TimeoutError:
+                raise AssertionError(f"task {task} was lost: no outcome within {timeout:g} s") from None
+        return found
+
+
+class Chaos:
+    """Faults to order. Each undoes itself at the end of its ``async with``."""
+
+    def __init__(self, fleet: Fleet, sessions: Mapping[tuple[str, str], InProcessSession]) -> None:
+        self._fleet = fleet
+        self._sessions = sessions
+
+    @asynccontextmanager
+    async def crash(self, path: str, *, restart_after: float = 1.0) -> AsyncIterator[None]:
+        """Crash a tool server, named as ``editor/tools/archive``; it is back after *restart_after* seconds, or sooner.
+
+        It is back when the block ends in any case.
+        """
+        agent, _, server = path.partition("/tools/")
+        if (agent, server) not in self._sessions:
+            known = ", ".join(f"{agent}/tools/{server}" for agent, server in self._sessions) or "none"
+            raise LookupError(f"no tool server at {path!r}; there are: {known}")
+        session = self._sessions[agent, server]
+        session.crash()
+        restart = self._fleet.runtime.timers.at(trio.current_time() + restart_after, session.restore)
+        try:
+            yield
+        finally:
+            restart.cancel()
+            session.restore()
+
+    @asynccontextmanager
+    async def disconnect(self, agent: str) -> AsyncIterator[None]:
+        """Cut an agent off from the bus."""
+        bus: Any = self._fleet.members[agent].bus
+        bus.disconnect()
+        try:
+            yield
+        finally:
+            bus.reconnect()
+
+
+@asynccontextmanager
+async def fleet_under_test(
+    config: Path | str | Loaded,
+    *,
+    seed: int = 0,
+    tools: Mapping[str, object] | None = None,
+    classes: Mapping[str, type[Agent]] | None = None,
+    bus: Any = None,
+) -> AsyncIterator[FleetUnderTest]:
+    """Run a whole fleet inside a test, in virtual time with the test's ``autojump_clock``.
+
+    The bus is in memory. A tool server that is given by ``command`` cannot run in virtual time, so each one is replaced
+    by an object in *tools*, whose public async methods are its tools.
+
+    Args:
+        config: Path of a ``config.toml``, or what :func:`agentrt.load` returned.
+        seed: For all that is drawn by chance.
+        tools: Objects by the name of the server that they stand in for.
+        classes: Agents' classes by the agent's name, instead of those that the configuration names.
+        bus: The ``bus`` of an earlier fleet under test, to begin with what that one left behind.
+
+    Raises:
+        LookupError: A server of the configuration has no stand-in.
+    """
+    loaded = config if isinstance(config, Loaded) else load(Path(config), {})
+    stand_ins = dict(tools or {})
+    _check_all_replaced(loaded, stand_ins)
+    bus = bus or Batteries()["memory-bus"].sharing()  # type: ignore[attr-defined]
+    batteries = Batteries(
+        {
+            "nats": bus,
+            "nats-server": _NoServer,
+            "mcp-session": _Sessions(stand_ins),
+            "memory-guard": _NoGuard,
+        }
+    )
+    stream, events = EventStream(), list[Event]()
+    stream.listen(events.append)
+    async with open_fleet(
+        loaded,
+        seed=seed,
+        batteries=batteries,
+        events=stream,
+        wall=lambda: EPOCH + trio.current_time(),
+        environ={},
+        classes=classes,
+        workspace=_WritableWorkspace((loaded.folder,)),
+    ) as fleet:
+        sessions = {
+            (name, server): session
+            for name, member in fleet.members.items()
+            for server, session in member.sessions.items()
+            if isinstance(session, InProcessSession)
+        }
+        yield FleetUnderTest(fleet, Chaos(fleet, sessions), events, bus)
+
+
+def _check_all_replaced(loaded: Loaded, tools: Mapping[str, object]) -> None:
+    used = {str(server) for agent in loaded.config.agents for server in servers_of(loaded.config, agent)}
+    if missing := sorted(used - set(tools)):
+        raise LookupError(
+            f"tool servers without a stand-in: {', '.join(missing)}; a command cannot run in virtual time, so pass "
+            f"tools={{{missing[0]!r}: SomeObject()}}, whose async methods are the tools"
+        )
+
+
+class _Idle(Actor):
+    """Drives a handle that needs no driving."""
+
+    def __init__(self, _handle: object) -> None:
+        super().__init__()
+
+    async def run(self) -> None:
+        """Do nothing until a stop is asked for."""
+        await trio.sleep_forever()
+
+
+class _Sessions:
+    """The battery of sessions in process."""
+
+    def __init__(self, tools: Mapping[str, object]) -> None:
+        self._tools = tools
+
+    def open_handle(self, name: str, config: Any, **_settings: object) -> InProcessSession:
+        """Make the session of one server."""
+        return InProcessSession(self._tools[name], name=name, call_timeout=config.call_timeout)
+
+    def __call__(self, session: InProcessSession) -> Actor:
+        """Make its actor."""
+        return _Idle(session)
+
+
+class _NoServer(_Idle):
+    """No nats-server: the bus is in memory."""
+
+    url = "memory://"
+    token = ""
+    pid = None
+
+    @classmethod
+    def open_handle(cls, *_: object) -> type[_NoServer]:
+        """Make the handle."""
+        return cls
+
+    @staticmethod
+    def credentials() -> Mapping[str, str]:
+        """Nothing to log in with."""
+        return {}
+
+
+class _Memory:
+    """Memory that nobody measures."""
+
+    samples: Mapping[str, int] = {}
+
+    def check(self) -> tuple[bool, str]:
+        """Say that there is enough."""
+        return True, "not measured in virtual time"
+
+
+class _NoGuard(_Idle):
+    """No memory guard: real memory is not measured in virtual time."""
+
+    @staticmethod
+    def open_handle(*_: object, **_settings: object) -> _Memory:
+        """Make the handle."""
+        return _Memory()
+
+
+class _WritableWorkspace(Workspace):
+    """A workspace that is taken to be writable: real disks are not looked at in virtual time."""
+
+    async def look(self) -> None:
+        """Do not look."""
+        await trio.lowlevel.checkpoint()
