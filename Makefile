@@ -1,0 +1,54 @@
+# The two commands of the README: `make demo` and `make test`. Each installs what it needs into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Most of what takes long waits for something, so there are more workers than cores.
+WORKERS ?= 3
+# flake8-async finds what ruff does not: the optional rules about checkpoints are left out, because a handler without
+# one is fine; ASYNC109, because a timeout here is a deadline of the operation, not of the task; and ASYNC124, because
+# functions of one type may be async for the sake of the others.
+ASYNC_RULES := --enable=ASYNC1,ASYNC2,ASYNC3,ASYNC900,ASYNC913 --disable=ASYNC109,ASYNC124
+
+.PHONY: demo test lint types floors fmt clean
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/python examples/newsroom/demo.py
+
+test: $(VENV)/dev.stamp lint types floors
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/python -m coverage report --fail-under=85
+	$(BIN)/python -m coverage report --include='agentrt/kernel/*,agentrt/policy/*' --fail-under=90
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/flake8-async $(ASYNC_RULES) $(shell find agentrt actors examples -name '*.py')
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+
+floors: $(VENV)/dev.stamp
+	$(BIN)/lint-imports --no-cache
+
+fmt: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+
+# pip reads dependency groups from 25.1 on.
+$(VENV)/pip.stamp:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "agentrt needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
+	touch $@
+
+$(VENV)/demo.stamp: pyproject.toml | $(VENV)/pip.stamp
+	$(BIN)/python -m pip install -q -e '.[server]' --group demo
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/pip.stamp
+	$(BIN)/python -m pip install -q -e '.[server]' --group dev
+	touch $@

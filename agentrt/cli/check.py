@@ -1,0 +1,87 @@
+"""``agentrt check``: is the configuration right, and what would it run?"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+import typer
+
+from agentrt.agent import Agent
+from agentrt.cli.common import ConfigArgument, JsonOption, config_failure, print_json, state_dir
+from agentrt.cli.exits import ExitCode
+from agentrt.config import Config, ConfigError, Loaded, load, servers_of
+
+
+def check(config: ConfigArgument, as_json: JsonOption = False) -> None:  # noqa: FBT002 - an option.
+    """Validate a configuration without running it.
+
+    The agents' classes are imported, which runs their modules.
+    """
+    try:
+        # What modules print while they are imported is no part of the answer.
+        with contextlib.redirect_stdout(sys.stderr):
+            loaded = load(config, os.environ, check_classes=True, base=Agent)
+    except ConfigError as error:
+        if not as_json:
+            raise config_failure(error) from error
+        print_json({"ok": False, "problems": [attrs.asdict(problem) for problem in error.problems], "warnings": []})
+        raise typer.Exit(ExitCode.CONFIG) from error
+    if as_json:
+        print_json({"ok": True, "problems": [], "warnings": _warnings(loaded), "fleet": _summary(loaded)})
+        return
+    for warning in loaded.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    for line in lines(loaded):
+        typer.echo(line)
+
+
+def lines(loaded: Loaded) -> Iterator[str]:
+    """Say in a few lines what a configuration runs."""
+    found = _summary(loaded)
+    yield f"{loaded.file} is right"
+    yield f"fleet    {found['name']}, state in {found['state_dir']}"
+    yield f"bus      {found['bus']}"
+    yield f"health   http://{found['health']}/health/ready"
+    for name, agent in found["agents"].items():
+        tools = ", ".join(f"{server} ({scope})" for server, scope in agent["tools"].items())
+        yield f"agent    {name}: {agent['class']}" + (f", tools {tools}" if tools else "")
+
+
+def bus_name(config: Config) -> str:
+    """Name the bus that a configuration means, without what is secret in its URL."""
+    if config.bus.url is None:
+        return "a nats-server of its own"
+    return ", ".join(public_url(url.strip()) for url in config.bus.url.split(","))
+
+
+def public_url(url: str) -> str:
+    """Take user and password out of a URL."""
+    parts = urlsplit(url if "://" in url else f"nats://{url}")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _summary(loaded: Loaded) -> dict[str, Any]:
+    config = loaded.config
+    return {
+        "name": config.fleet.name,
+        "state_dir": str(state_dir(loaded)),
+        "bus": bus_name(config),
+        "health": config.health.listen,
+        "agents": {
+            name: {
+                "class": agent.class_,
+                "tools": {server: found.scope for server, found in servers_of(config, name).items()},
+            }
+            for name, agent in config.agents.items()
+        },
+    }
+
+
+def _warnings(loaded: Loaded) -> list[dict[str, Any]]:
+    return [attrs.asdict(warning) for warning in loaded.warnings]
