@@ -26,6 +26,8 @@ _CUT_OFF = frozenset({ExitKind.STOPPED, ExitKind.KILLED, ExitKind.CRASHED_DURING
 
 #: Seconds to store anew what a stop cut off: a stop does not wait for a bus that is away.
 _HAND_ON = 3.0
+#: Routes after which a task that is cut off again is not taken for an innocent bystander any more.
+_MAX_ROUTES = 16
 
 
 class Emit(Protocol):
@@ -56,8 +58,14 @@ class Settler:
             await self._fail(entry, exit_)
 
     async def hand_on(self, entry: Entry) -> None:
-        """Let a task that a stop cut off come again as new: it did not fail, so it spends none of its deliveries."""
+        """Let a task that a stop cut off come again as new: it did not fail, so it spends none of its deliveries.
+
+        One that was cut off very often may be what brings its agent down; from then on its deliveries count.
+        """
         setup = self._setup
+        if entry.task.route >= _MAX_ROUTES:
+            await self.give_back(entry, 0.0)
+            return
         again = attrs.evolve(entry.task, route=entry.task.route + 1)
         subject = setup.names.task_subject(setup.agent, again.priority)
         try:

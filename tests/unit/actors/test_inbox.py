@@ -836,6 +836,26 @@ async def test_ordered_stops_spend_none_of_a_task_s_deliveries(
     assert [1] * 7 == attempts
 
 
+async def test_a_task_that_is_cut_off_for_ever_is_a_dead_letter_in_the_end(
+    fleet_config: Config, acting: Acting, autojump_clock: Clock
+):
+    """It may be what brings its agent down: after 16 routes its deliveries count, four of them here."""
+
+    async def handle(_agent: Agent, _task: Task) -> Any:
+        await trio.sleep(60)
+
+    bus, task, runs = None, "", 0
+    dead: list[Any] = []
+    while not dead and runs < 30:
+        async with editing(fleet_config, acting, handle, bus=bus) as fleet:
+            bus = fleet.bus
+            task = task or await fleet.send("editor", 1)
+            await trio.sleep(5)
+        dead, runs = fleet.events_of("task_dead_lettered"), runs + 1
+    assert [(task, "process_died")] == [(event.fields["task"], event.fields["why"]) for event in dead]
+    assert 16 + 4 + 1 == runs
+
+
 async def test_a_delivery_that_the_bus_has_forgotten_does_not_hold_up_the_inbox(
     fleet_config: Config, acting: Acting, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
