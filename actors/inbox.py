@@ -280,7 +280,7 @@ class Inbox(Actor):
             ref: ActorRef = await setup.work().call(StartChild(spec))
         except ChildExists:
             # An attempt that was given up is still on its way out.
-            await setup.work().call(TerminateChild(task.id, forget=True))
+            await setup.work().call(TerminateChild(task.id))
             ref = await setup.work().call(StartChild(spec))
         return ref
 

@@ -166,7 +166,7 @@ class Service:
         with ExitStack() as stack:
             stack.callback(event_log.close)
             try:
-                watch = LoopWatch(self._board, config.stall_limit)
+                watch = LoopWatch(self._board, config.stall_limit, interrupt_after=config.interrupt_after or None)
                 health.start()
             except ValueError as error:
                 raise Failure(f"[health] stall_limit: {error}", ExitCode.CONFIG) from error

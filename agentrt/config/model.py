@@ -173,6 +173,9 @@ class HealthConfig:
     listen: str = attrs.field(default="127.0.0.1:8080", validator=_address)
     #: Liveness fails when the event loop has not turned for this long.
     stall_limit: Duration = _positive(30.0)
+    #: An agent whose code holds the event loop for this long at a stretch is interrupted there and crashes, as far as
+    #: that is safe; 0 never interrupts.
+    interrupt_after: Duration = _not_negative(0.0)
     #: Progress fails when a task in hand has not moved for this long.
     progress_limit: Duration = _positive(600.0)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, MutableMapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import trio
 
 from agentrt.kernel.errors import ActorDied
-from agentrt.kernel.exits import Exit, ExitKind
-from agentrt.kernel.mailbox import Mailbox, MailboxSpec, MailboxStatistics
+from agentrt.kernel.exits import Exit
+from agentrt.kernel.mailbox import Mailbox
+from agentrt.kernel.mailbox_spec import MailboxSpec, MailboxStatistics
 from agentrt.kernel.messages import Stage
 from agentrt.kernel.ref import ActorRef
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Exit records kept per actor.
 EXITS_KEPT = 10
+#: Poison messages kept per actor.
+POISON_KEPT = 16
 #: Seconds between two events that say that messages are dropped; each drop is counted.
 DROPS_TOLD_EVERY = 1.0
 
@@ -40,6 +43,20 @@ class Counts:
     expired: int = 0
     refused: int = 0
     undelivered: int = 0
+    quarantined: int = 0
+
+
+@attrs.frozen
+class Poison:
+    """A message over which as many incarnations died as its mailbox's spec lets.
+
+    Args:
+        message: The message itself.
+        exit: The last of those exits.
+    """
+
+    message: Any
+    exit: Exit
 
 
 @attrs.frozen
@@ -52,30 +69,39 @@ class ActorStatistics:
     counts: Counts
 
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
 class Cell:
     """One place in the tree.
+
+    Its exit records and poison messages are the last few, oldest first.
 
     It is closed when its actor ended and will not be started again by itself, and opened when somebody starts it after
     all: an operator, or a supervisor that was itself restarted. So a ref stays valid as long as the place has a spec.
     """
+
+    # Most of it is never set in most places.
+    generation = 0
+    exits: tuple[Exit, ...] = ()
+    poison: tuple[Poison, ...] = ()
+    incarnation: Incarnation | None = None
+    below: MutableMapping[str, Cell] = cast("MutableMapping[str, Cell]", _NONE)
+    #: What a supervisor knows of its children, in its present or last incarnation.
+    children: Mapping[str, Child] = _NONE
+    _is_gone = False
+    _gone: trio.Event | None = None
+    _drops_told_at = -math.inf
 
     def __init__(self, name: str, parent: Cell | None, runtime: Runtime, mailbox: MailboxSpec) -> None:
         self.name = name
         self.path: str = f"{parent.path}/{name}" if parent is not None else name
         self.runtime = runtime
         self.mailbox = Mailbox(mailbox)
-        self.ref = ActorRef(self)
-        self.generation: int = 0
+        self.redeliveries = mailbox.redeliveries
+        self.ref: ActorRef[Any] = ActorRef(self)
         self.counts = Counts()
-        self.exits: deque[Exit] = deque(maxlen=EXITS_KEPT)
-        self.incarnation: Incarnation | None = None
-        self.below: dict[str, Cell] = {}
-        #: What a supervisor knows of its children, in its present or last incarnation.
-        self.children: Mapping[str, Child] = {}
         self._parent = parent
-        self._is_gone = False
-        self._gone = trio.Event()
-        self._drops_told_at = -math.inf
 
     @property
     def state(self) -> str:
@@ -88,6 +114,19 @@ class Cell:
     def last_exit(self) -> Exit | None:
         """How it ended last."""
         return self.exits[-1] if self.exits else None
+
+    def record(self, exit_: Exit) -> None:
+        """Keep an exit record."""
+        self.exits = (*self.exits[1 - EXITS_KEPT :], exit_)
+        if exit_.suspected_masked is not None:
+            events, masked = self.runtime.events, exit_.suspected_masked
+            events.emit(
+                "crash_suspected_masked",
+                self.path,
+                generation=exit_.generation,
+                error=str(masked),
+                traceback=masked.traceback if events.has_listeners else None,
+            )
 
     def statistics(self) -> ActorStatistics:
         """Say it in figures."""
@@ -116,10 +155,22 @@ class Cell:
     def forsake(self, envelope: Envelope, stage: Stage) -> None:
         """Take note that nobody waits for *envelope* any more; cancel the handler that works on it, if one does."""
         self.counts.expired += 1
-        if stage is Stage.QUEUED:
-            self.mailbox.discard(envelope)
+        if stage is not Stage.IN_HAND:
+            self.mailbox.discard(envelope, stage)
         elif self.incarnation is not None:
             self.incarnation.serving.cancel_handler(envelope)
+
+    def quarantine(self, message: Any, exit_: Exit) -> None:
+        """Set a poison message aside for good."""
+        self.counts.quarantined += 1
+        self.poison = (*self.poison[1 - POISON_KEPT :], Poison(message, exit_))
+        self.runtime.events.emit(
+            "message_quarantined",
+            self.path,
+            message=type(message).__name__,
+            crashes=self.redeliveries + 1,
+            error=exit_.summary(),
+        )
 
     def has_in_hand(self, envelope: Envelope) -> bool:
         """Whether the actor works on *envelope* right now."""
@@ -129,6 +180,8 @@ class Cell:
 
     def place(self, name: str, mailbox: MailboxSpec) -> Cell:
         """Find the cell of a child, or make one."""
+        if self.below is _NONE:
+            self.below = {}
         if name not in self.below:
             self.below[name] = Cell(name, self, self.runtime, mailbox)
         return self.below[name]
@@ -138,7 +191,7 @@ class Cell:
         if self._is_gone:
             self._is_gone = False
             self.mailbox.open()
-            self._gone = trio.Event()
+            self._gone = None
 
     def close(self) -> None:
         """Fail whatever waits: the actor will not be started again by itself."""
@@ -147,7 +200,8 @@ class Cell:
         self._is_gone = True
         if left := self.mailbox.close(self._died):
             self.runtime.events.emit("messages_undelivered", self.path, count=left)
-        self._gone.set()
+        if self._gone is not None:
+            self._gone.set()
 
     def forget(self) -> None:
         """Close it and give its name free; a fleet of short-lived actors does not grow for ever."""
@@ -157,8 +211,13 @@ class Cell:
 
     async def wait_gone(self) -> Exit:
         """Wait until it is closed; return the last exit."""
-        await self._gone.wait()
-        return self.last_exit or Exit(self.path, self.generation, ExitKind.STOPPED, "never started", started=False)
+        if self._is_gone:
+            await trio.lowlevel.checkpoint()
+        else:
+            if self._gone is None:
+                self._gone = trio.Event()
+            await self._gone.wait()
+        return self.last_exit or Exit.never_started(self.path)
 
     def _died(self) -> ActorDied:
         return ActorDied(self.path, self.generation, self.last_exit)

@@ -6,9 +6,9 @@ import enum
 from typing import TYPE_CHECKING
 
 import attrs
-import trio
 
-from agentrt.kernel.spec import ChildSpec, Restart, SupervisorSpec
+from agentrt.kernel.reports import BudgetLeft
+from agentrt.kernel.spec import Budget, ChildSpec, Restart, SupervisorSpec
 from agentrt.policy.intensity import RestartIntensity, RunningClock, Verdict
 
 if TYPE_CHECKING:
@@ -34,12 +34,25 @@ class ChildState(enum.Enum):
     """Ended by itself and is not to be restarted."""
     EXHAUSTED = "exhausted"
     """Spent its own restart budget."""
+    IGNORED = "ignored"
+    """Said at its start that it is not needed."""
 
 
 #: States in which a child has a live incarnation.
-ALIVE = frozenset({ChildState.STARTING, ChildState.RUNNING, ChildState.STOPPING})
+ALIVE = (ChildState.STARTING, ChildState.RUNNING, ChildState.STOPPING)
 #: States in which a child will not be started again by itself.
-FINAL = frozenset({ChildState.DONE, ChildState.EXHAUSTED})
+FINAL = (ChildState.DONE, ChildState.EXHAUSTED, ChildState.IGNORED)
+
+
+class Standing(enum.Enum):
+    """What a child is to whoever asks for it to be started, restarted or deleted."""
+
+    RUNNING = "running"
+    """It runs, or is on its first way up."""
+    RESTARTING = "restarting"
+    """It is on its way back."""
+    DOWN = "down"
+    """It is down, or on its way there, until somebody asks for it."""
 
 
 @attrs.define(eq=False)
@@ -56,6 +69,7 @@ class Child:
         not_before: Trio time before which it is not restarted.
         attempt: Restarts since it last ran well; what the backoff counts.
         restarts: All restarts.
+        on_trial: Somebody waits for its start, and if that fails it is down again.
         forget: Its record goes when it is down.
         why: The event that its next start or exit follows from.
     """
@@ -68,6 +82,7 @@ class Child:
     state: ChildState = ChildState.DOWN
     wanted: bool = True
     cycle: bool = False
+    on_trial: bool = False
     forget: bool = False
     is_new: bool = True
     not_before: float = 0.0
@@ -79,14 +94,13 @@ class Child:
     timers: list[Timer] = attrs.field(factory=list)
     awaiting_start: list[Envelope] = attrs.field(factory=list)
     awaiting_stop: list[Envelope] = attrs.field(factory=list)
-    _intensity: RestartIntensity = attrs.field(init=False)
+    _intensity: RestartIntensity | None = attrs.field(init=False, default=None)
     _clock: RunningClock = attrs.field(init=False, factory=RunningClock)
     _is_counted: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
-        """Begin with a full budget, and a clock that stands."""
-        self.renew_budget()
-        self._clock.pause(trio.current_time())
+        """Begin with a clock that stands."""
+        self._clock.pause(self.cell.runtime.timers.now())
 
     @property
     def is_alive(self) -> bool:
@@ -98,10 +112,35 @@ class Child:
         """Whether it will not be started again by itself."""
         return self.state in FINAL
 
+    @property
+    def standing(self) -> Standing:
+        """What it is to whoever asks for it, now and once what it is doing is done."""
+        if not self.wanted:
+            return Standing.DOWN
+        if self.cycle:
+            return Standing.RESTARTING
+        return Standing.RUNNING if self.is_new or self.state is ChildState.RUNNING else Standing.RESTARTING
+
+    @property
+    def budget(self) -> Budget:
+        """What it may be restarted by itself."""
+        return self.spec.budget if isinstance(self.spec, ChildSpec) else self.spec.own_budget
+
     def renew_budget(self) -> None:
-        """Forget the restarts that its budget counted."""
-        budget = self.spec.budget if isinstance(self.spec, ChildSpec) else self.spec.own_budget
-        self._intensity = RestartIntensity(budget.max_restarts, budget.max_seconds)
+        """Forget the restarts that its budget counted, and that its backoff did."""
+        self._intensity = None
+        self.attempt = 0
+
+    def budget_left(self, now: float) -> BudgetLeft:
+        """Say what is left of its own budget."""
+        left = self.budget.max_restarts
+        if self._intensity is not None:
+            left = self._intensity.restarts_left(self._clock.read(now))
+        return BudgetLeft(left, self.budget.max_restarts, self.budget.max_seconds)
+
+    def backoff_until(self, now: float) -> float | None:
+        """Say until when it waits for its restart, in Trio time; None where it does not."""
+        return self.not_before if self.state is ChildState.WAITING and self.not_before > now else None
 
     def run_clock(self, now: float) -> None:
         """Count from now on: it runs."""
@@ -127,6 +166,9 @@ class Child:
         """Say whether its restart type and its own budget let it be restarted; None where it is not to be."""
         if not self._is_to_restart(exit_):
             return None
+        if self._intensity is None:
+            # Most children never need one.
+            self._intensity = RestartIntensity(self.budget.max_restarts, self.budget.max_seconds)
         return self._intensity.record(self._clock.read(now))
 
     def _is_to_restart(self, exit_: Exit) -> bool:

@@ -5,15 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from agentrt.kernel.exits import Exit
+    from agentrt.kernel.ref import ActorRef
 
 
 class KernelError(Exception):
-    """Base of all that the kernel raises by itself."""
+    """Base of all that the kernel raises by itself.
+
+    Attributes:
+        headline: For one that reports exits, its message without them; a report tells those in lines of their own.
+    """
+
+    headline: str = ""
 
 
 class Refusal(KernelError):
     """Raised by a handler to answer its caller with an error without crashing the actor."""
+
+
+class Ignore(KernelError):
+    """Raised by ``on_start``: this actor is not needed, which is neither a failure nor a run.
+
+    Its spec stays with no incarnation until somebody restarts it, its siblings go on starting, and whoever calls it is
+    told at once. Raised anywhere else it is a crash.
+    """
 
 
 class ActorDied(KernelError):
@@ -28,8 +45,8 @@ class ActorDied(KernelError):
     """
 
     def __init__(self, path: str, generation: int, exit_: Exit | None) -> None:
-        detail = f": {exit_.summary()}" if exit_ is not None else ""
-        super().__init__(f"{path} (generation {generation}) is gone{detail}")
+        self.headline = f"{path} (generation {generation}) is gone"
+        super().__init__(f"{self.headline}: {exit_.summary()}" if exit_ is not None else self.headline)
         self.path = path
         self.generation = generation
         self.exit = exit_
@@ -51,8 +68,54 @@ class MailboxFull(KernelError):
     """The mailbox has no room and does not wait for any."""
 
 
+class StashFull(KernelError):
+    """An actor stashed more messages than its stash holds."""
+
+
 class UnexpectedMessage(KernelError):
     """An actor got a message that it has no handler for: a fault of the sender, answered and not a crash."""
+
+
+class DeathPact(KernelError):
+    """An actor that it monitored ended, and it has no handler for the :class:`~agentrt.kernel.Down`.
+
+    Attributes:
+        path: The actor that ended.
+        exit: Its exit record.
+    """
+
+    def __init__(self, path: str, exit_: Exit) -> None:
+        super().__init__(f"no handler for the Down of {path} ({exit_.kind.value})")
+        self.path = path
+        self.exit = exit_
+
+
+class LinkBroken(KernelError):
+    """An actor that it is linked to failed, so it fails too.
+
+    Attributes:
+        path: The other actor.
+        exit: Its exit record.
+    """
+
+    def __init__(self, path: str, exit_: Exit) -> None:
+        super().__init__(f"linked to {path} ({exit_.kind.value})")
+        self.path = path
+        self.exit = exit_
+
+
+class AlreadyRegistered(KernelError):
+    """A registry of unique keys has this one already.
+
+    Attributes:
+        key: The key.
+        ref: The actor that has it.
+    """
+
+    def __init__(self, key: Hashable, ref: ActorRef) -> None:
+        super().__init__(f"{key!r} is taken by {ref.path}")
+        self.key = key
+        self.ref = ref
 
 
 class NoSuchChild(KernelError, LookupError):
@@ -60,7 +123,48 @@ class NoSuchChild(KernelError, LookupError):
 
 
 class ChildExists(KernelError):
-    """A supervisor has a child of that name already."""
+    """A supervisor has a child of that name already: an :class:`AlreadyStarted` or an :class:`AlreadyPresent` one.
+
+    Attributes:
+        path: The child.
+    """
+
+    def __init__(self, path: str, state: str) -> None:
+        supervisor, _, name = path.rpartition("/")
+        super().__init__(f"{supervisor} has a child {name!r} already ({state})")
+        self.path = path
+
+
+class AlreadyStarted(ChildExists):
+    """The child of that name runs, or is on its first way up.
+
+    Attributes:
+        ref: The one that has the name.
+    """
+
+    def __init__(self, ref: ActorRef, state: str) -> None:
+        super().__init__(ref.path, state)
+        self.ref = ref
+
+
+class AlreadyPresent(ChildExists):
+    """The child of that name does not run: it is down, on its way down, or on its way back."""
+
+
+class ChildRunning(KernelError):
+    """What was asked for needs a child that is down, and this one runs."""
+
+    def __init__(self, path: str, state: str) -> None:
+        super().__init__(f"{path} is not down ({state})")
+        self.path = path
+
+
+class ChildRestarting(KernelError):
+    """What was asked for needs a child that is down, and this one is on its way back."""
+
+    def __init__(self, path: str, state: str) -> None:
+        super().__init__(f"{path} is being restarted ({state})")
+        self.path = path
 
 
 class TooManyChildren(KernelError):
@@ -76,7 +180,8 @@ class StartFailed(KernelError):
     """
 
     def __init__(self, path: str, exit_: Exit) -> None:
-        super().__init__(f"{path} did not start: {exit_.summary()}")
+        self.headline = f"{path} did not start"
+        super().__init__(f"{self.headline}: {exit_.summary()}")
         self.path = path
         self.exit = exit_
 
@@ -90,8 +195,8 @@ class RestartIntensityExceeded(KernelError):
     """
 
     def __init__(self, path: str, max_restarts: int, max_seconds: float, exits: tuple[Exit, ...]) -> None:
-        last = f"; last: {exits[-1].summary()}" if exits else ""
-        super().__init__(f"{path}: more than {max_restarts} restarts in {max_seconds:g} s{last}")
+        self.headline = f"{path}: more than {max_restarts} restarts in {max_seconds:g} s"
+        super().__init__(f"{self.headline}; last: {exits[-1].summary()}" if exits else self.headline)
         self.path = path
         self.exits = exits
 
@@ -105,18 +210,35 @@ class ChildGaveUp(KernelError):
     """
 
     def __init__(self, path: str, exit_: Exit) -> None:
-        super().__init__(f"{path} gave up: {exit_.summary()}")
+        self.headline = f"{path} gave up"
+        super().__init__(f"{self.headline}: {exit_.summary()}")
         self.path = path
         self.exit = exit_
 
 
+class ActorHung(KernelError):
+    """An actor held the event loop in one step for too long, and was interrupted where it stood.
+
+    Raised in the actor's own code, and only where the interrupt is switched on.
+
+    Attributes:
+        actor: Its path and generation, as ``fleet/editor/inbox #2``.
+        seconds: How long it was seen to hold the loop.
+    """
+
+    def __init__(self, actor: str, seconds: float) -> None:
+        super().__init__(f"{actor} held the event loop for {seconds:.1f} s without a checkpoint")
+        self.actor = actor
+        self.seconds = seconds
+
+
 class TreeFailed(KernelError):
-    """The root supervisor ended abnormally: nobody is left to mend it.
+    """The root supervisor ended abnormally: nobody is left to mend it. Its text is the report of that exit.
 
     Attributes:
         exit: The root's exit record.
     """
 
     def __init__(self, exit_: Exit) -> None:
-        super().__init__(exit_.summary())
+        super().__init__(exit_.report())
         self.exit = exit_

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-import attrs
 import trio
 
 
-@attrs.frozen
-class Event:
+class Event(NamedTuple):
     """Something that happened in the tree: a restart, a trip, a drop, an escalation.
 
     Args:
@@ -27,7 +26,7 @@ class Event:
     path: str
     time: float
     cause: int | None = None
-    fields: Mapping[str, Any] = attrs.field(factory=dict)
+    fields: Mapping[str, Any] = MappingProxyType({})
 
 
 Listener = Callable[[Event], None]
@@ -63,6 +62,8 @@ class EventStream:
         self._last += 1
         cause_id = cause.id if isinstance(cause, Event) else cause
         event = Event(self._last, kind, path, trio.current_time(), cause_id, fields)
+        if not self._listeners:
+            return event
         for listener in tuple(self._listeners):
             try:
                 listener(event)

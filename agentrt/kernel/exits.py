@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import enum
-import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
 
-from agentrt.kernel.errors import ActorDied, ChildGaveUp, RestartIntensityExceeded, StartFailed
+from agentrt.kernel.errors import (
+    ActorDied,
+    ChildGaveUp,
+    DeathPact,
+    KernelError,
+    LinkBroken,
+    RestartIntensityExceeded,
+    StartFailed,
+)
+from agentrt.kernel.reports import Outlook, lines_of
+from agentrt.kernel.tracebacks import PARTS_KEPT, Trace, cut, message_of
 
-#: Frames kept of a traceback, the innermost ones.
-TRACEBACK_FRAMES = 20
+#: Characters of a message that a line shows.
+MESSAGE_SHOWN = 300
 
 
 class ExitKind(enum.Enum):
@@ -31,58 +41,80 @@ class ExitKind(enum.Enum):
     """It made no progress within its progress limit."""
     TIMED_OUT = "timed_out"
     """It took longer than its total limit."""
+    IGNORED = "ignored"
+    """Its start hook raised :class:`~agentrt.kernel.Ignore`: it is not needed."""
     ZOMBIE = "zombie"
     """It did not even end when cancelled, and is left behind."""
 
 
-_NORMAL = frozenset({ExitKind.COMPLETED, ExitKind.STOPPED})
+_NORMAL = frozenset({ExitKind.COMPLETED, ExitKind.STOPPED, ExitKind.IGNORED})
 
 
 @attrs.frozen
 class Cause:
     """An exception as it is kept: its type, message and the last frames of its traceback as text.
 
-    It never holds the exception or a frame, because a frame keeps everything alive that its function knew.
+    It never holds the exception or a frame, because a frame keeps everything alive that its function knew. And it is
+    bounded: an exception may say a whole transcript, or have a thousand others behind it.
+
+    Args:
+        type: The exception's class, by name.
+        message: What it said, cut where it is very long.
+        exits: The exits that it reports, where it is an error of the kernel, oldest first.
+        headline: Its message without those; empty where there are none.
     """
 
     type: str
     message: str
     exits: tuple[Exit, ...] = ()
-    _report: traceback.TracebackException | None = attrs.field(default=None, repr=False, eq=False)
+    headline: str = ""
+    _trace: Trace | None = attrs.field(default=None, repr=False, eq=False)
 
     @property
     def traceback(self) -> str:
         """The formatted traceback, formatted only when it is asked for."""
-        return "".join(self._report.format()) if self._report is not None else ""
+        return self._trace.format() if self._trace is not None else ""
 
     def __str__(self) -> str:
         """Type and message in one line."""
-        return f"{self.type}: {self.message}" if self.message else self.type
+        said = " ".join(filter(None, map(str.strip, self.message.splitlines())))
+        return f"{self.type}: {cut(said, MESSAGE_SHOWN)}" if said else self.type
+
+    def earlier(self) -> Iterator[str]:
+        """Name the exceptions that led to it, the nearest first."""
+        return self._trace.earlier() if self._trace is not None else iter(())
 
     @classmethod
     def of(cls, error: BaseException) -> Cause:
         """Describe *error*; a group that holds a single exception is that exception."""
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
-        report = traceback.TracebackException(
-            type(error), error, error.__traceback__, limit=-TRACEBACK_FRAMES, lookup_lines=False, compact=True
-        )
-        return cls(type(error).__name__, _message(error), _exits_of(error), report)
+        trace, name = Trace(error), type(error).__name__
+        if isinstance(error, KernelError):
+            return cls(name, trace.message, _exits_of(error), error.headline, trace)
+        message = _members(error) if isinstance(error, BaseExceptionGroup) else trace.message
+        return cls(name, message, (), "", trace)
 
 
-def _message(error: BaseException) -> str:
+def _members(error: BaseExceptionGroup[BaseException]) -> str:
+    leaves = list(_leaves(error))
+    named = [str(Cause(type(leaf).__name__, message_of(leaf))) for leaf in leaves[:PARTS_KEPT]]
+    more = [f"and {len(leaves) - PARTS_KEPT} more"] if len(leaves) > PARTS_KEPT else []
+    return "; ".join(named + more)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return "; ".join(str(Cause.of(part)) for part in error.exceptions)
-    try:
-        return str(error)
-    except Exception as broken:  # noqa: BLE001 - a user's __str__ may do anything.
-        return f"<its __str__ raised {type(broken).__name__}>"
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
 
 
 def _exits_of(error: BaseException) -> tuple[Exit, ...]:
     if isinstance(error, RestartIntensityExceeded):
         return error.exits
-    if isinstance(error, (ChildGaveUp, StartFailed, ActorDied)) and error.exit is not None:
+    if isinstance(error, (ChildGaveUp, StartFailed, ActorDied, DeathPact, LinkBroken)) and error.exit is not None:
         return (error.exit,)
     return ()
 
@@ -101,6 +133,10 @@ class Exit:
         started: Whether its start hook had returned.
         result: What ``run`` returned.
         ends_run: It raised KeyboardInterrupt or SystemExit, which is no crash of its own and ends the whole run.
+        suspected_masked: The exception that a cancellation took the place of, where it seems that one did: the actor
+            was on its way to crash when it was cancelled. It changes neither the kind nor what the supervisor does.
+        outlook: How it goes on, where its supervisor had to decide about that; put in as soon as it did, which is after
+            others were told of the exit.
     """
 
     path: str
@@ -112,6 +148,17 @@ class Exit:
     started: bool = True
     result: Any = attrs.field(default=None, repr=False)
     ends_run: bool = False
+    suspected_masked: Cause | None = None
+    outlook: Outlook | None = attrs.field(default=None, eq=False)
+
+    @classmethod
+    def never_started(cls, path: str) -> Exit:
+        """Stand for the end of an actor that never lived."""
+        return cls(path, 0, ExitKind.STOPPED, "never started", started=False)
+
+    def foresee(self, outlook: Outlook) -> None:
+        """Put in how it goes on, wherever this record is held; done once, by the supervisor."""
+        object.__setattr__(self, "outlook", outlook)
 
     @property
     def is_abnormal(self) -> bool:
@@ -125,8 +172,5 @@ class Exit:
         return f"{what}: {why}" if why else what
 
     def report(self, indent: int = 0) -> str:
-        """Say it with the chain of exits that led to it, one line each, innermost last."""
-        lines = [" " * indent + self.summary()]
-        if self.cause is not None:
-            lines += [exit_.report(indent + 2) for exit_ in self.cause.exits]
-        return "\n".join(lines)
+        """Say it in a few lines: its life, its cause, how it goes on, and the exits that led to it, innermost last."""
+        return "\n".join(" " * indent + line for line in lines_of(self))

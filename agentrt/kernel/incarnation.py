@@ -7,91 +7,85 @@ handed to the runtime.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import contextvars
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from agentrt.kernel.actor import Actor, ActorContext
+from agentrt.kernel.beside import Beside
+from agentrt.kernel.endings import BEYOND_US, ENDS_RUN, exit_of, exit_record, joined, leaf, only, suspect, without
 from agentrt.kernel.exits import Cause, Exit, ExitKind
+from agentrt.kernel.leash import LastResort, Leash
+from agentrt.kernel.owner import StopRequested
 from agentrt.kernel.serving import Serving
-from agentrt.policy.watchdog import Limits, LimitVerdict, judge, next_due
 
 if TYPE_CHECKING:
-    from agentrt.kernel.cell import Cell
+    from agentrt.kernel.children import Child
+    from agentrt.kernel.notices import Notices
+    from agentrt.kernel.owner import Owner
     from agentrt.kernel.timers import Timer
-
-#: Seconds after which a cancelled incarnation that did not end is given up as a zombie.
-ZOMBIE_AFTER = 5.0
-
-_LIMIT_EXITS = {LimitVerdict.TIMED_OUT: ExitKind.TIMED_OUT, LimitVerdict.STUCK: ExitKind.STUCK}
-_ENDS_RUN = (KeyboardInterrupt, SystemExit)
-_BEYOND_US = (trio.Cancelled, trio.TrioInternalError, GeneratorExit)
-
-
-class StopRequested:
-    """Control message: an actor that stops by itself (a supervisor) is asked to."""
-
-    __slots__ = ("deadline", "incarnation", "reason")
-
-    def __init__(self, incarnation: Incarnation, reason: str, deadline: float) -> None:
-        self.incarnation = incarnation
-        self.reason = reason
-        self.deadline = deadline
+    from agentrt.policy.watchdog import LimitVerdict
 
 
 class Incarnation:
     """One generation of one actor.
 
     Args:
-        cell: Its cell.
-        factory: Makes the actor.
-        limits: Its total time and time without progress.
-        grace: Seconds that its stop hook may take when it ended by itself; a stop that is asked for brings its own.
-        patience: Says how many seconds after it was cancelled it is given up, if it does not end.
-        on_started: Called when it is started.
-        on_exit: Called once: when it ended, or when it was given up.
+        child: What its owner knows of it; its spec says how it is made and what it may take.
+        owner: Who hears of its start and its end.
+
+    Attributes:
+        notices: What it was told by its own monitors and timers and has not handled yet.
+        links: Whose failure it shares, each with the way to leave it.
+        is_waiting: It waits for somebody who has limits of his own, so its own progress limit stands still.
+        exit: How it ended, or that it was given up; None while it lives.
+        successor: The next one, where that lives in the same task.
+        was_asked_to_end: It was asked to end before it failed, so that its end is none of its own doing.
     """
 
-    def __init__(
-        self,
-        cell: Cell,
-        factory: Callable[[], Actor],
-        limits: Limits,
-        *,
-        grace: float,
-        patience: Callable[[], float],
-        on_started: Callable[[Incarnation], None],
-        on_exit: Callable[[Incarnation, Exit], None],
-    ) -> None:
-        self.cell = cell
-        self.generation = cell.generation
-        self.nursery: trio.Nursery
-        self.serving = Serving(cell)
-        self.actor: Actor | None = None
-        self.task: trio.lowlevel.Task | None = None
-        self.progressed = False
-        self.last_progress_note = ""
-        #: It waits for somebody who has limits of his own, so its own progress limit stands still.
-        self.is_waiting = False
-        self._factory = factory
-        self._limits = limits
-        self._grace = grace
-        self._patience = patience
-        self._on_started = on_started
-        self._on_exit = on_exit
-        self._scope = trio.CancelScope()
-        self._run_scope = trio.CancelScope()
-        self._stopping = False
-        self._started_at: float | None = None
-        self._ended = False
-        self._zombie: Exit | None = None
-        self._last_progress = 0.0
-        self._reason = ""
-        self._verdict: LimitVerdict | None = None
-        self._limit_timer: Timer | None = None
-        self._end_timer: Timer | None = None
-        self._give_up_timer: Timer | None = None
+    # Most of it is never set in most lives.
+    notices: Notices | None = None
+    links: dict[Incarnation, Callable[[], None]] | None = None
+    actor: Actor | None = None
+    task: trio.lowlevel.Task | None = None
+    progressed = False
+    last_progress_note = ""
+    last_progress = 0.0
+    started_at: float | None = None
+    is_waiting = False
+    is_stopping = False
+    exit: Exit | None = None
+    was_asked_to_end = False
+    successor: Incarnation | None = None
+    _leaves_task = False
+    _context: contextvars.Context | None = None
+    _scope: trio.CancelScope | None = None
+    _run_scope: trio.CancelScope | None = None
+    _beside: Beside | None = None
+    _leash: Leash | None = None
+    _last_resort: LastResort | None = None
+    is_cancelled = False
+    was_cut = False
+    result: object = None
+    _ended = False
+    _zombie: Exit | None = None
+    reason = ""
+    failure: Exception | None = None
+    masked: Cause | None = None
+    _endings: dict[object, Callable[[Exit], None]] | None = None
+    verdict: LimitVerdict | None = None
+    _end_timer: Timer | None = None
+
+    def __init__(self, child: Child, owner: Owner) -> None:
+        self.child = child
+        self.cell = child.cell
+        self.generation = child.cell.generation
+        self.serving = Serving(child.cell)
+        self._owner = owner
 
     @property
     def state(self) -> str:
@@ -100,63 +94,104 @@ class Incarnation:
             return "ended"
         if self._zombie is not None:
             return "zombie"
-        if self._stopping or self._scope.cancel_called:
+        if self.is_stopping or self.is_cancelled:
             return "stopping"
-        return "running" if self._started_at is not None else "starting"
+        return "running" if self.started_at is not None else "starting"
 
     @property
     def seconds_since_progress(self) -> float | None:
         """Since its last progress mark or message, or its start; None before it is started."""
-        if self._started_at is None:
+        if self.started_at is None:
             return None
-        return trio.current_time() - max(self._last_progress, self.serving.taken_at)
+        return self.cell.runtime.timers.now() - max(self.last_progress, self.serving.taken_at)
 
     # What the supervisor asks for
 
     def request_stop(self, reason: str, deadline: float) -> None:
         """Ask for an ordered end; one that has not started yet is cancelled."""
-        if self._stopping or self._ended:
+        if self.is_stopping or self._ended:
             return
-        self._stopping = True
-        self._reason = reason
+        self.is_stopping = True
+        self.reason = reason
+        self.was_asked_to_end = not self.is_cancelled
         if self.actor is not None and self.actor.stops_itself:
             self.cell.mailbox.put_control(StopRequested(self, reason, deadline))
-        elif self._started_at is None:
-            self._scope.cancel(reason=self._reason_text(reason))
+        elif self.started_at is None:
+            self._cancel(reason)
         elif self.serving.is_active:
             self.serving.stop()
         else:
-            self._run_scope.cancel(reason=self._reason_text(reason))
+            self._cancel_run(reason)
 
     def kill(self, reason: str) -> None:
-        """Cancel all of it, and give it up if it does not end even then."""
-        if self._ended or self._give_up_timer is not None:
+        """Cancel all of it, through its shields too if it does not end; give it up if it does not end even then."""
+        if self._ended or self._last_resort is not None:
             return
-        self._reason = reason
-        self._scope.cancel(reason=self._reason_text(reason))
-        self._give_up_timer = self.cell.runtime.timers.at(trio.current_time() + self._patience(), self._give_up)
+        self.reason = reason
+        self._cancel(reason)
+        self._last_resort = LastResort(self, self._owner.patience_of(self.child))
 
-    def start_overdue(self, reason: str) -> None:
-        """Kill it if it still starts."""
-        if self._started_at is None:
-            self.kill(reason)
+    def kill_at_once(self, reason: str) -> None:
+        """Kill it because it is asked to end without any grace."""
+        if not self.is_cancelled:
+            self.was_asked_to_end = True
+        self.kill(reason)
 
-    def _give_up(self) -> None:
-        """Report it as a zombie: it swallows its cancellation or shields itself. It reads no more messages."""
-        since = "; ".join(filter(None, [self._reason, "it was cancelled and is still here"]))
-        self._zombie = self._exit_record(ExitKind.ZOMBIE, since)
-        self._stopping = True
+    def exceeded(self, verdict: LimitVerdict) -> None:
+        """Kill it because it reached a limit."""
+        self.verdict = verdict
+        self.kill(f"{verdict.value} (last progress: {self.last_progress_note or 'none'})")
+
+    def fail(self, error: Exception) -> None:
+        """Crash it from outside: all of it is cancelled, and *error* is the cause that its exit names.
+
+        Ignored where it is stopping, was cancelled or failed before, or ended: what came first stands.
+        """
+        if not (self._ended or self.is_stopping or self.is_cancelled):
+            self.failure = error
+            self.kill(f"{type(error).__name__}: {error}")
+
+    def at_end(self, callback: Callable[[Exit], None]) -> Callable[[], None]:
+        """Call *callback* once, when this ended or was given up; at once where that was before.
+
+        It is called before the supervisor hears of the end, in the order of asking, and must neither block nor raise.
+
+        Returns:
+            The function that takes it back; done twice, or too late, it does no harm.
+        """
+        if self.exit is not None:
+            callback(self.exit)
+            return _nothing
+        if self._endings is None:
+            self._endings = {}
+        endings, key = self._endings, object()
+        endings[key] = callback
+
+        def take_back() -> None:
+            endings.pop(key, None)
+
+        return take_back
+
+    def pierced(self, shields: int) -> None:
+        """Take down that so many shields were taken off, which keep its cancellation out no more."""
+        self.reason += "; its shield was pierced"
+        self.cell.runtime.pierced(self, shields, self.reason)
+
+    def give_up(self) -> None:
+        """Report it as a zombie: it swallows its cancellation, or waits for what knows none. It reads no more."""
+        since = "; ".join(filter(None, [self.reason, "it was cancelled and is still here"]))
+        self._zombie = exit_record(self, ExitKind.ZOMBIE, since)
+        self.is_stopping = True
         self.serving.stop()
-        self.serving.fail_in_hand(self._zombie)
-        self.cell.exits.append(self._zombie)
+        self.serving.lose_in_hand(self._zombie)
         self.cell.runtime.zombie_left(self, self._zombie)
-        self._on_exit(self, self._zombie)
+        self._tell(self._zombie)
 
     def mark_progress(self, what: str) -> None:
         """Stamp that the work moved."""
         self.progressed = True
         self.last_progress_note = what
-        self._last_progress = trio.current_time()
+        self.last_progress = self.cell.runtime.timers.now()
 
     # The life
 
@@ -169,156 +204,207 @@ class Incarnation:
             trio.Cancelled: The ambient cancellation, after the exit was reported.
         """
         self.task = trio.lowlevel.current_task()
+        self._context = self.task.context.copy()
         error: BaseException | None = None
-        result: object = None
+        goes_on = True
+        while goes_on:
+            # It goes on for long, and is not to keep what the handler knew that was cancelled.
+            error = None
+            with trio.CancelScope() as self._scope:
+                try:
+                    await self._act(self._scope)
+                except BaseException as raised:  # noqa: BLE001, ASYNC103 - sorted below; what is not ours is raised.
+                    error = raised
+            # A handler that was cancelled took the scope with it.
+            goes_on = self.serving.take_cancelled() and not self._is_over(error)
+        if self._beside is not None:
+            await self._beside.end(self._reason_text("it ended"))
         try:
-            with self._scope:
-                result = await self._live()
-        except BaseException as raised:  # noqa: BLE001, ASYNC103 - sorted below; what is not ours is raised.
-            error = raised
-        try:
-            self._end(error, result)
-            if (beyond_us := _only(error, *_BEYOND_US)) is not None:
+            if (beyond_us := self._end(error)) is not None:
                 raise beyond_us
         finally:
             # An exception knows this frame; together they would keep alive all that the actor knew.
             del error
 
-    async def _live(self) -> object:
-        # Nothing of an actor that was stopped before its task ran is to be seen.
-        await trio.lowlevel.checkpoint_if_cancelled()
-        self.actor = actor = self._factory()
+    def _is_over(self, error: BaseException | None) -> bool:
+        failed = self.is_cancelled or (self._beside is not None and self._beside.error is not None)
+        return failed or without(error, trio.Cancelled) is not None
+
+    async def _act(self, scope: trio.CancelScope) -> None:
+        """Be the actor; done again where only a handler was cancelled."""
+        if self.is_cancelled:
+            # Nothing of an actor that was stopped before its task ran is to be seen.
+            self._cancel(self.reason)
+            await trio.lowlevel.checkpoint()
+        actor = self.actor if self.actor is not None else await self._start()
+        if type(actor).run is not Actor.run:
+            await self._run(actor)
+        elif not self.is_stopping:
+            # A stop ends the reading of the mailbox by itself.
+            await self.serving.serve(actor, scope)
+            if self.serving.was_cancelled:
+                return
+        self._time_own_end()
+        await actor.on_stop()
+
+    async def _start(self) -> Actor:
+        self.actor = actor = self.cell.runtime.factory_of(self.child.spec)()
         actor.context = ActorContext(self.cell, self)
-        result: object = None
-        async with trio.open_nursery() as self.nursery:
+        if type(actor).on_start is not Actor.on_start:
+            await self._start_in_time(actor)
+        self.started_at = self.last_progress = self.cell.runtime.timers.now()
+        if (limits := self.child.spec.limits).is_set:
+            self._leash = Leash(self, limits)
+        if self.exit is None:
+            self._owner.has_started(self)
+        return actor
+
+    async def _start_in_time(self, actor: Actor) -> None:
+        limit, timers = self.child.spec.start_timeout, self.cell.runtime.timers
+        if limit == math.inf:
             await actor.on_start()
-            self._started_at = self._last_progress = trio.current_time()
-            self._arm_limits()
-            self._on_started(self)
-            with self._run_scope:
-                if self._stopping and not actor.stops_itself:
-                    self._run_scope.cancel(reason=self._reason_text(self._reason))
-                result = await actor.run()
-            self._time_own_end()
-            await actor.on_stop()
-            self.nursery.cancel_scope.cancel(reason=self._reason_text("it ended"))
-        return result
+            return
+        timer = timers.at(timers.now() + limit, self.kill, f"its start took longer than {limit:g} s")
+        try:
+            await actor.on_start()
+        finally:
+            timer.cancel()
+
+    async def _run(self, actor: Actor) -> None:
+        if actor.stops_itself:
+            self.result = await actor.run()
+            return
+        with trio.CancelScope() as self._run_scope:
+            if self.is_stopping:
+                self._run_scope.cancel(reason=self._reason_text(self.reason))
+            try:
+                self.result = await actor.run()
+            except BaseException as error:
+                suspect(self, error)
+                raise
 
     async def serve(self) -> None:
         """Handle messages until a stop is asked for, which also ends a ``run`` that does more than this."""
         assert self.actor is not None
         try:
-            await self.serving.serve(self.actor)
+            while not self.is_stopping:
+                with trio.CancelScope() as scope:
+                    await self.serving.serve(self.actor, scope)
         finally:
-            if self._stopping:
-                self._run_scope.cancel(reason=self._reason_text(self._reason))
+            self.serving.take_cancelled()
+            if self.is_stopping:
+                self._cancel_run(self.reason)
 
-    # Limits
+    def _cancel_run(self, reason: str) -> None:
+        if self._run_scope is not None:
+            self._run_scope.cancel(reason=self._reason_text(reason))
+
+    def _cancel(self, reason: str) -> None:
+        """Cancel all of it, also before its task ran."""
+        self.is_cancelled = True
+        for scope in self.scopes:
+            scope.cancel(reason=self._reason_text(reason))
+        self.serving.look_up()
+
+    @property
+    def scopes(self) -> list[trio.CancelScope]:
+        """What is cancelled to end it."""
+        beside = self._beside.scope if self._beside is not None else None
+        return [scope for scope in (self._scope, beside) if scope is not None]
+
+    # What runs beside it
+
+    @property
+    def beside(self) -> list[trio.lowlevel.Task]:
+        """The task that keeps what it spawned, where it spawned anything."""
+        task = self._beside.task if self._beside is not None else None
+        return [task] if task is not None else []
+
+    def spawn(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+        """Run *function* beside the actor.
+
+        Raises:
+            RuntimeError: The incarnation has ended.
+        """
+        if self._ended:
+            raise RuntimeError(f"{self.cell.path} (generation {self.generation}) has ended, so it can spawn no task")
+        if self._beside is None:
+            self._beside = Beside(self._failed_beside, partial(suspect, self))
+            self.cell.runtime.nursery.start_soon(self._beside.live, name=f"{self.cell.path} #{self.generation}")
+            if self.is_cancelled:
+                self._cancel(self.reason)
+        self._beside.spawn(function, args)
+
+    def _failed_beside(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel(reason=self._reason_text("a task of its own failed"))
+            self.serving.look_up()
 
     def _time_own_end(self) -> None:
-        if not self._stopping:
-            due = trio.current_time() + self._grace
-            self._end_timer = self.cell.runtime.timers.at(
-                due, self.kill, f"its stop took longer than {self._grace:g} s"
-            )
-
-    def _arm_limits(self) -> None:
-        assert self._started_at is not None
-        due = next_due(self._limits, self._started_at, self._moved_at())
-        if due is not None:
-            self._limit_timer = self.cell.runtime.timers.at(due, self._check_limits)
-
-    def _check_limits(self) -> None:
-        if self._ended or self._stopping or self._started_at is None:
-            # A stop has its grace, which is the shorter leash.
-            return
-        verdict = judge(self._limits, self._started_at, self._moved_at(), trio.current_time())
-        if verdict is None:
-            self._arm_limits()
-            return
-        self._verdict = verdict
-        self.kill(f"{verdict.value} (last progress: {self.last_progress_note or 'none'})")
-
-    def _moved_at(self) -> float:
-        """An actor that waits for messages, or for another agent, is idle and not stuck."""
-        if self.serving.is_idle or self.is_waiting:
-            return trio.current_time()
-        return max(self._last_progress, self.serving.taken_at)
+        if not self.is_stopping:
+            timers, grace = self.cell.runtime.timers, self.child.spec.own_grace
+            self._end_timer = timers.at(timers.now() + grace, self.kill, f"its stop took longer than {grace:g} s")
 
     # The end
 
-    def _end(self, error: BaseException | None, result: object) -> None:
-        """Sort what came of it, record it and tell whoever has to know."""
+    def _end(self, error: BaseException | None) -> BaseException | None:
+        """Sort what came of it, record it and tell whoever has to know; return what is beyond us."""
+        beside = self._beside.error if self._beside is not None else None
+        if self.is_cancelled or beside is not None:
+            # It was cancelled by its supervisor, or because one of its own tasks failed.
+            left = without(error, trio.Cancelled)
+            self.was_cut = self.is_cancelled and error is not None and left is None
+            suspect(self, error)
+            error = left
+        if beside is not None:
+            error = joined("the actor and a task of its own failed", error, beside)
         self._ended = True
-        for timer in (self._limit_timer, self._end_timer, self._give_up_timer):
-            if timer is not None:
-                timer.cancel()
-        ends_run = _leaf(error, _ENDS_RUN)
+        for pending in (self._leash, self._end_timer, self._last_resort):
+            if pending is not None:
+                pending.cancel()
+        ends_run, beyond_us = leaf(error, *ENDS_RUN), only(error, *BEYOND_US)
         if self._zombie is not None:
             self.cell.runtime.zombie_ended(self, self._zombie)
         else:
-            exit_ = self._exit(error, result, ends_run)
-            self.serving.fail_in_hand(exit_)
-            self.cell.exits.append(exit_)
-            self._on_exit(self, exit_)
+            exit_ = exit_of(self, error, ends_run)
+            self.serving.lose_in_hand(exit_)
+            self._leaves_task = ends_run is None and beyond_us is None and self._left_context_alone()
+            self._tell(exit_)
+            self._leaves_task = False
         if ends_run is not None:
             self.cell.runtime.end_run(ends_run)
+        return beyond_us
 
-    def _exit(self, error: BaseException | None, result: object, ends_run: BaseException | None) -> Exit:
-        crash = _without(error, trio.Cancelled, *_ENDS_RUN)
-        reason = f"{type(ends_run).__name__} ends the run" if ends_run is not None else self._reason
-        return self._exit_record(
-            self._kind(crash, cancelled_from_outside=_only(error, trio.Cancelled, *_ENDS_RUN) is not None),
-            reason,
-            cause=Cause.of(crash) if crash is not None else None,
-            result=result,
-            ends_run=ends_run is not None,
-        )
+    def precede(self, successor: Incarnation) -> bool:
+        """Leave the task to *successor*, if this ends just now and its task is as it was; return whether."""
+        if self._leaves_task:
+            self.successor = successor
+        return self._leaves_task
 
-    def _exit_record(
-        self,
-        kind: ExitKind,
-        reason: str,
-        *,
-        cause: Cause | None = None,
-        result: object = None,
-        ends_run: bool = False,
-    ) -> Exit:
-        started = self._started_at is not None
-        uptime = trio.current_time() - self._started_at if self._started_at is not None else 0.0
-        return Exit(self.cell.path, self.generation, kind, reason, cause, uptime, started, result, ends_run)
+    def _left_context_alone(self) -> bool:
+        assert self.task is not None
+        try:
+            return self.task.context == self._context
+        except Exception:  # noqa: BLE001 - a context variable's value may compare as it likes.
+            return False
 
-    def _kind(self, crash: BaseException | None, *, cancelled_from_outside: bool) -> ExitKind:
-        if self._verdict is not None:
-            return _LIMIT_EXITS[self._verdict]
-        if crash is not None:
-            asked = self._stopping or self._scope.cancel_called
-            return ExitKind.CRASHED_DURING_STOP if asked else ExitKind.CRASHED
-        if cancelled_from_outside:
-            return ExitKind.KILLED
-        if self._scope.cancelled_caught:
-            return ExitKind.STOPPED if self._stopping and self._started_at is None else ExitKind.KILLED
-        return ExitKind.STOPPED if self._stopping else ExitKind.COMPLETED
+    def _tell(self, exit_: Exit) -> None:
+        self.exit = exit_
+        # An exception may know the frames of all that the actor knew.
+        self.failure = None
+        self.cell.record(exit_)
+        if self._endings is not None:
+            # One of them may take back another that has not been called yet.
+            for key in tuple(self._endings):
+                if (callback := self._endings.pop(key, None)) is not None:
+                    callback(exit_)
+        self._owner.has_ended(self, exit_)
+        # A ref that somebody keeps leads here, and must not lead on to all that lived beside it.
+        del self._owner
 
     def _reason_text(self, reason: str) -> str:
         return f"agentrt: {self.cell.path} generation {self.generation}: {reason}"
 
 
-def _without(error: BaseException | None, *kinds: type[BaseException]) -> BaseException | None:
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(kinds)[1]
-    return None if isinstance(error, kinds) else error
-
-
-def _only(error: BaseException | None, *kinds: type[BaseException]) -> BaseException | None:
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(kinds)
-    return error if isinstance(error, kinds) else None
-
-
-def _leaf(error: BaseException | None, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
-    """Find the first exception of *kinds* in groups of any depth."""
-    found = _only(error, *kinds)
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
+def _nothing() -> None:
+    """Take back what was called already."""

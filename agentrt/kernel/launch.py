@@ -2,61 +2,75 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 import traceback
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from agentrt.kernel.incarnation import ZOMBIE_AFTER, Incarnation
+from agentrt.kernel.beside import Beside
+from agentrt.kernel.incarnation import Incarnation
+from agentrt.kernel.leash import PIERCE_GRACE, ZOMBIE_AFTER
+from agentrt.kernel.owner import Owner
 from agentrt.kernel.spec import ChildSpec
-from agentrt.policy.watchdog import Limits
 
 if TYPE_CHECKING:
     from agentrt.kernel.children import Child
-    from agentrt.kernel.exits import Exit
     from agentrt.kernel.timers import Timer
 
 #: Seconds that a supervisor's own bookkeeping may add to what its children take.
 MARGIN = 1.0
+#: Restarts in one task without a checkpoint between.
+RESTARTS_AT_ONCE = 8
+#: Tasks of an incarnation whose stacks are shown where it does not end.
+TASKS_SHOWN = 10
 
 
-def launch(
-    child: Child,
-    *,
-    on_started: Callable[[Incarnation], None],
-    on_exit: Callable[[Incarnation, Exit], None],
-) -> Incarnation:
-    """Begin a new incarnation of *child*.
+def launch(child: Child, owner: Owner) -> Incarnation:
+    """Begin a new incarnation of *child*, of which *owner* hears.
 
     Its task belongs to the runtime's nursery and not to its supervisor's: Trio cannot abandon a task, and a zombie must
     not keep its supervisor from ending. That no child outlives its supervisor is the supervisor's own work.
     """
-    cell, spec = child.cell, child.spec
+    cell = child.cell
     cell.generation += 1
     cell.open()
-    incarnation = Incarnation(
-        cell,
-        cell.runtime.factory_of(spec),
-        spec.limits if isinstance(spec, ChildSpec) else Limits(),
-        grace=(spec.shutdown or ZOMBIE_AFTER) if isinstance(spec, ChildSpec) else math.inf,
-        patience=partial(patience_of, child),
-        on_started=on_started,
-        on_exit=on_exit,
-    )
+    before, incarnation = child.incarnation, Incarnation(child, owner)
     cell.incarnation = child.incarnation = incarnation
-    cell.runtime.nursery.start_soon(incarnation.live, name=f"{cell.path} #{cell.generation}")
+    if before is None or not before.precede(incarnation):
+        cell.runtime.nursery.start_soon(_live, incarnation, name=_name(incarnation))
     return incarnation
+
+
+async def _live(incarnation: Incarnation) -> None:
+    """Be the task of *incarnation*, and of those that follow it at once: a task costs as much as the rest of a restart.
+
+    What it left in the task's context would be seen by the next, so one that left anything has no successor here.
+    """
+    following: Incarnation | None = incarnation
+    del incarnation
+    for number in itertools.count(1):
+        assert following is not None
+        await following.live()
+        following = following.successor
+        if following is None:
+            return
+        trio.lowlevel.current_task().name = _name(following)
+        if number % RESTARTS_AT_ONCE == 0:
+            # Whatever crashes as soon as it starts leaves the others their turn.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+
+def _name(incarnation: Incarnation) -> str:
+    return f"{incarnation.cell.path} #{incarnation.generation}"
 
 
 def time_stop(incarnation: Incarnation, reason: str, grace: float) -> Timer | None:
     """Ask for an ordered end, and cancel after *grace* seconds; at once where there are none."""
     if grace <= 0:
-        incarnation.kill(f"{reason} (no grace)")
+        incarnation.kill_at_once(f"{reason} (no grace)")
         return None
-    due = trio.current_time() + grace
+    due = incarnation.cell.runtime.timers.now() + grace
     incarnation.request_stop(reason, due)
     return incarnation.cell.runtime.timers.at(due, incarnation.kill, f"{reason}: did not stop within {grace:g} s")
 
@@ -75,7 +89,7 @@ def grace_of(child: Child) -> float:
 def patience_of(child: Child) -> float:
     """Seconds between cancelling *child* and giving it up; a supervisor gives up its children first."""
     if isinstance(child.spec, ChildSpec):
-        return ZOMBIE_AFTER
+        return ZOMBIE_AFTER + PIERCE_GRACE
     return MARGIN + max(map(patience_of, _living_below(child)), default=ZOMBIE_AFTER)
 
 
@@ -83,12 +97,37 @@ def _living_below(child: Child) -> list[Child]:
     return [one for one in child.cell.children.values() if one.is_alive]
 
 
+_LIVES = frozenset({_live.__code__, Beside.live.__code__})
+
+
+def incarnation_task(task: trio.lowlevel.Task) -> trio.lowlevel.Task | None:
+    """Find the task of the incarnation that *task* is a part of; None where it is a part of none. From any thread.
+
+    That task is called by the actor's path and generation, as ``fleet/editor/inbox #2``.
+    """
+    found: trio.lowlevel.Task | None = task
+    while found is not None and getattr(found.coro, "cr_code", None) not in _LIVES:
+        found = found.parent_nursery.parent_task if found.parent_nursery is not None else None
+    return found
+
+
 def stack_of(incarnation: Incarnation) -> str:
-    """Format where the incarnation's task waits, outermost first."""
+    """Format where the incarnation waits, its own task and then those below it, each outermost frame first."""
     if incarnation.task is None:
         return ""
+    tasks = [incarnation.task, *incarnation.beside]
+    for task in tasks:
+        tasks.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
+    stacks = [_await_stack(incarnation.task)]
+    stacks += [f"{task.name}:\n{_await_stack(task)}" for task in tasks[1:TASKS_SHOWN]]
+    if len(tasks) > TASKS_SHOWN:
+        stacks.append(f"... and {len(tasks) - TASKS_SHOWN} tasks more\n")
+    return "".join(stacks)
+
+
+def _await_stack(task: trio.lowlevel.Task) -> str:
     frames = [
         traceback.FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name)
-        for frame, line in incarnation.task.iter_await_frames()
+        for frame, line in task.iter_await_frames()
     ]
     return "".join(traceback.format_list(frames))

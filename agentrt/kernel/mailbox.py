@@ -1,120 +1,114 @@
-"""A bounded mailbox with a control lane: the queue between refs and the one task that reads it."""
+"""A bounded mailbox with lanes and a stash: the queue between refs and the one task that reads it."""
 
 from __future__ import annotations
 
-import enum
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import outcome
 import trio
-from attrs import validators
 
-from agentrt.kernel.errors import MailboxFull
-from agentrt.kernel.messages import Stage
+from agentrt.kernel.errors import MailboxFull, StashFull
+from agentrt.kernel.mailbox_spec import MailboxSpec, MailboxStatistics, Overflow
+from agentrt.kernel.messages import Cast, Stage
 
 if TYPE_CHECKING:
+    from agentrt.kernel.cell import Cell
     from agentrt.kernel.messages import Envelope
-
-
-class Overflow(enum.Enum):
-    """What happens to a message that finds no room."""
-
-    BLOCK = "block"
-    """The sender waits, until its deadline."""
-    REJECT = "reject"
-    """The sender gets :class:`MailboxFull`."""
-    DROP_OLDEST = "drop_oldest"
-    """The oldest message makes room; it fails as dropped, which is counted and an event."""
-
-
-@attrs.frozen
-class MailboxSpec:
-    """How a mailbox is built: *capacity* messages, not counting the control lane, which is never full."""
-
-    capacity: int = attrs.field(default=256, validator=validators.ge(1))
-    overflow: Overflow = attrs.field(default=Overflow.BLOCK, validator=validators.instance_of(Overflow))
-
-
-@attrs.frozen
-class MailboxStatistics:
-    """Counts of one mailbox: what waits now, and the totals of its life.
-
-    Args:
-        waiting: Messages that have their room.
-        blocked_senders: Messages that wait for room.
-        received: Messages that were let in.
-        dropped: Messages that were pushed out as the oldest.
-        rejected: Messages that found no room; their senders were told.
-    """
-
-    waiting: int
-    blocked_senders: int
-    received: int
-    dropped: int
-    rejected: int
 
 
 class Mailbox:
     """Messages that wait for one actor; it outlives the actor's restarts.
 
     One task reads: :meth:`pop` never waits, :meth:`wait` parks until there may be something. Blocked senders are let in
-    one at a time, in order, so that a crowd of them cannot hold the reader up. A call that nobody waits for any more
-    takes no room: it is stale, and is thrown away when it is met.
+    one at a time, by priority and in order, so that a crowd of them cannot hold the reader up. A call that nobody waits
+    for any more takes no room: it is stale, and is thrown away when it is met.
+
+    What most actors never use (lanes, blocked senders, a stash) is made when it is needed.
+
+    Attributes:
+        messages: The ordinary lane. The reader that is on the path of every message takes from it without :meth:`pop`.
+        urgent: How many items wait in the lanes that go before it.
+        blocked: How many messages wait for room.
     """
 
     __slots__ = (
-        "_blocked",
-        "_capacity",
-        "_control",
+        "_control_waits",
         "_dropped",
-        "_messages",
-        "_overflow",
+        "_is_open",
+        "_lanes",
+        "_limit",
+        "_lines",
         "_reader",
         "_received",
         "_rejected",
-        "_simple_room",
+        "_spec",
         "_stale",
+        "_stash",
+        "blocked",
+        "messages",
+        "urgent",
     )
 
     def __init__(self, spec: MailboxSpec) -> None:
-        self._capacity = spec.capacity
-        self._overflow = spec.overflow
-        # What accept() fills: the short way, on which there is nothing to decide.
-        self._simple_room = 0
-        self.open()
-        self._control: deque[Any] = deque()
-        self._messages: deque[Envelope] = deque()
+        self._spec = spec
+        self.messages: deque[Envelope] = deque()
+        self.urgent = 0
+        self.blocked = 0
+        # By rank: 0 is the control lane, then comes one for each class that has priority. The ordinary lane is last.
+        self._lanes: tuple[deque[Any], ...] = ()
+        # By rank too: who waits for room, each with its sender, or None for a call, which waits with its caller.
         # Ordered, and any of them may leave at any time.
-        self._blocked: OrderedDict[Envelope, trio.lowlevel.Task | None] = OrderedDict()
+        self._lines: tuple[OrderedDict[Envelope, trio.lowlevel.Task | None], ...] = ()
+        self._control_waits = 0
+        self._stash: deque[Envelope] | None = None
         self._reader: trio.lowlevel.Task | None = None
         self._stale = 0
         self._received = 0
         self._dropped = 0
         self._rejected = 0
+        self._limit = 0
+        self.open()
 
     def __len__(self) -> int:
-        """Messages that wait, blocked senders' included, without the control lane."""
-        return len(self._messages) - self._stale + len(self._blocked)
+        """Messages that wait, blocked senders' and stashed ones included, without the control lane."""
+        return self._fill() + self.blocked + len(self._stash or ())
 
     def statistics(self) -> MailboxStatistics:
         """Count what is here."""
         return MailboxStatistics(
-            len(self._messages) - self._stale, len(self._blocked), self._received, self._dropped, self._rejected
+            waiting=self._fill(),
+            blocked_senders=self.blocked,
+            stashed=len(self._stash or ()),
+            received=self._received,
+            dropped=self._dropped,
+            rejected=self._rejected,
         )
+
+    # Senders
 
     def put_control(self, item: Any) -> None:
         """Put *item* into the control lane, which goes first and is never full."""
-        self._control.append(item)
+        self._lane(0).append(item)
+        self._one_more_control()
+
+    def interrupt(self, item: Any) -> None:
+        """Put *item* before all others in the control lane."""
+        self._lane(0).appendleft(item)
+        self._one_more_control()
+
+    def _one_more_control(self) -> None:
+        self.urgent += 1
+        self._control_waits += 1
         self.wake()
 
-    def accept(self, envelope: Envelope) -> bool:
-        """Put a message in and return True where that is simple: it is open, has room, and its policy is to block."""
-        if len(self._messages) - self._stale >= self._simple_room:
+    def accept(self, message: Any, target: Cell) -> bool:
+        """Take a cast and return True where it is simple: it is open, has room, blocks when full and has one lane."""
+        if len(self.messages) >= self._limit:
             return False
-        self._messages.append(envelope)
+        self.messages.append(Cast(message, target))
         self._received += 1
         if self._reader is not None:
             self.wake()
@@ -123,18 +117,22 @@ class Mailbox:
     def put_nowait(self, envelope: Envelope) -> bool:
         """Put a message in, or raise :class:`MailboxFull`; return whether the oldest one was dropped for it."""
         drops = self._is_full()
-        if drops:
-            if self._overflow is not Overflow.DROP_OLDEST:
-                self._rejected += 1
-                raise MailboxFull(f"{len(self)} messages wait; the mailbox holds {self._capacity}")
-            self._drop_oldest()
-        self._accept(envelope)
+        if drops and not (self._spec.overflow is Overflow.DROP_OLDEST and self._drop_oldest(self._rank(envelope))):
+            self._rejected += 1
+            raise MailboxFull(f"{len(self)} messages wait; the mailbox holds {self._spec.capacity}")
+        self._let_in(envelope)
         return drops
 
     def put_call(self, envelope: Envelope) -> bool:
         """Put a call in, as :meth:`put_nowait`; where the policy is to block, it waits for room with its caller."""
-        if self._overflow is Overflow.BLOCK and self._is_full():
-            self._blocked[envelope] = None
+        if len(self.messages) < self._limit:
+            self.messages.append(envelope)
+            self._received += 1
+            if self._reader is not None:
+                self.wake()
+            return False
+        if self._spec.overflow is Overflow.BLOCK and self._is_full():
+            self._block(envelope, None)
             return False
         return self.put_nowait(envelope)
 
@@ -144,48 +142,104 @@ class Mailbox:
         It does not yield where there is room: what bounds a sender that never pauses is the mailbox, which fills. One
         that never blocks would not, so there it does.
         """
-        if self._overflow is not Overflow.BLOCK:
-            await trio.lowlevel.checkpoint()
-            return self.put_nowait(envelope)
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._spec.overflow is not Overflow.BLOCK:
+            # Put first and yield then: who yields first may find it closed when he comes back.
+            try:
+                return self.put_nowait(envelope)
+            finally:
+                await trio.lowlevel.cancel_shielded_checkpoint()
         if not self._is_full():
-            self._accept(envelope)
+            self._let_in(envelope)
             return False
-        self._blocked[envelope] = trio.lowlevel.current_task()
+        self._block(envelope, trio.lowlevel.current_task())
 
         def abort(_: Any) -> trio.lowlevel.Abort:
-            del self._blocked[envelope]
+            self._unblock(envelope)
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
         return False
 
+    def put_first(self, envelope: Envelope) -> None:
+        """Put a message into the control lane: before all others, and whatever the fill is."""
+        self._received += 1
+        self.put_control(envelope)
+
+    def put_extra(self, envelope: Envelope) -> None:
+        """Put a message in whatever the fill is: for what is bounded otherwise, as an actor's own timers are."""
+        self._let_in(envelope)
+
+    def discard(self, envelope: Envelope, stage: Stage) -> None:
+        """Take back a call that waited here, at *stage*, and was settled: its room is free at once."""
+        if stage is Stage.STASHED:
+            assert self._stash is not None
+            self._stash.remove(envelope)
+            return
+        if self.blocked and self._unblock(envelope):
+            return
+        self._count_stale(1)
+        if self.blocked:
+            self.let_in_blocked()
+        if self._stale > self._spec.capacity:
+            # Nobody reads, so nobody meets them: an actor that hangs must not hoard the calls that gave up on it.
+            self._throw_out_stale()
+
+    def take_back(self, item: Any) -> None:
+        """Take *item* back from the control lane, in which it waits."""
+        # A search from the left: few wait there, and who takes back many begins with the oldest.
+        self._lanes[0].remove(item)
+        self.urgent -= 1
+        self._control_waits -= 1
+
+    # The reader
+
     def pop(self) -> Any | None:
-        """Take what is next: control first, then messages in order; None where there is nothing."""
-        if self._control:
-            return self._control.popleft()
-        while self._messages:
-            envelope = self._messages.popleft()
+        """Take what is next: control first, then by priority, then in order; None where there is nothing."""
+        if self.urgent and (item := self.pop_urgent()) is not None:
+            return item
+        while self.messages:
+            envelope = self.messages.popleft()
             if envelope.stage is Stage.SETTLED:
-                self._stale -= 1
+                self.met_stale()
                 continue
-            if self._blocked:
-                self._let_one_in()
+            if self.blocked:
+                self.let_in_blocked()
             return envelope
         return None
 
-    def discard(self, envelope: Envelope) -> None:
-        """Take back a call that waits here and was settled: its room is free at once."""
-        if envelope in self._blocked:
-            del self._blocked[envelope]
-            return
-        self._stale += 1
-        if self._blocked:
-            self._let_one_in()
-        if self._stale > self._capacity:
-            # Nobody reads, so nobody meets them: an actor that hangs must not hoard the calls that gave up on it.
-            self._messages = deque(one for one in self._messages if one.stage is not Stage.SETTLED)
-            self._stale = 0
+    def pop_urgent(self) -> Any | None:
+        """Take what is next in the lanes that go first; None where there is nothing but what is stale."""
+        for lane in self._lanes:
+            while lane:
+                item = lane.popleft()
+                self.urgent -= 1
+                if lane is self._lanes[0]:
+                    self._control_waits -= 1
+                    return item
+                if item.stage is Stage.SETTLED:
+                    self.met_stale()
+                    continue
+                if self.blocked:
+                    self.let_in_blocked()
+                return item
+        return None
+
+    def met_stale(self) -> None:
+        """Take down that the reader threw a settled call away."""
+        self._count_stale(-1)
+
+    def let_in_blocked(self) -> None:
+        """Give the room that there is to whoever waits for it, by priority and in order."""
+        while self.blocked and not self._is_full():
+            for line in self._lines:
+                if line:
+                    break
+            envelope, sender = line.popitem(last=False)
+            self.blocked -= 1
+            self._let_in(envelope)
+            if sender is not None:
+                trio.lowlevel.reschedule(sender)
 
     def wake(self) -> None:
         """Let the reader look again."""
@@ -195,56 +249,153 @@ class Mailbox:
 
     async def wait(self) -> None:
         """Park the reader until something is put or :meth:`wake` is called."""
-        if self._control or self._messages:
+        if self.urgent or self.messages:
             await trio.lowlevel.checkpoint()
             return
         self._reader = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
 
-        def abort(_: Any) -> trio.lowlevel.Abort:
-            self._reader = None
-            return trio.lowlevel.Abort.SUCCEEDED
+    def _abort_wait(self, _: Any) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
-        await trio.lowlevel.wait_task_rescheduled(abort)
+    # What is set aside
+
+    def stash(self, envelope: Envelope) -> None:
+        """Set a message aside, until :meth:`unstash`.
+
+        Raises:
+            StashFull: There is no room for it.
+        """
+        if self._stash is None:
+            self._stash = deque()
+        if len(self._stash) >= self._spec.stash:
+            raise StashFull(f"{len(self._stash)} messages are stashed; the stash holds {self._spec.stash}")
+        envelope.move(Stage.STASHED)
+        self._stash.append(envelope)
+
+    def unstash(self) -> int:
+        """Put all that was set aside back, before all others in their lanes and in its order; return how many."""
+        stashed, self._stash = self._stash, None
+        for envelope in reversed(stashed or ()):
+            self.put_back(envelope)
+        return len(stashed or ())
+
+    def put_back(self, envelope: Envelope) -> None:
+        """Put a message that was taken out before all others in its lane."""
+        envelope.move(Stage.QUEUED)
+        lane = self._lane(self._rank(envelope))
+        lane.appendleft(envelope)
+        self.urgent += lane is not self.messages
+        self.wake()
+
+    def take_out(self, envelope: Envelope) -> bool:
+        """Take a message out that was stashed, or put back since; return whether it was there and not yet settled."""
+        if envelope.stage is Stage.SETTLED:
+            return False
+        lane = self._lane(self._rank(envelope))
+        for place in (self._stash, lane):
+            if place and envelope in place:
+                place.remove(envelope)
+                self.urgent -= place is lane and lane is not self.messages
+                if self.blocked:
+                    self.let_in_blocked()
+                return True
+        return False
+
+    # Its life
 
     def open(self) -> None:
         """Take messages, again."""
-        self._simple_room = self._capacity if self._overflow is Overflow.BLOCK else 0
+        self._is_open = True
+        self._count_stale(0)
 
     def close(self, error: Callable[[], Exception]) -> int:
         """Fail all that waits, and those who wait for room, each with its own *error*; return how many there were.
 
         Whoever owns it puts nothing more in until it is opened again.
         """
-        self._simple_room = 0
-        left = [*self._messages, *self._blocked]
-        senders = [sender for sender in self._blocked.values() if sender is not None]
-        self._messages.clear()
-        self._blocked.clear()
-        self._control.clear()
-        self._stale = 0
-        for sender in senders:
-            trio.lowlevel.reschedule(sender, outcome.Error(error()))
+        self._is_open = False
+        lines, self._lines = self._lines, ()
+        left: list[Envelope] = [*chain(*self._lanes[1:], self.messages, self._stash or (), *lines)]
+        self.messages.clear()
+        self._lanes = ()
+        self._stash = None
+        self.urgent = self.blocked = self._control_waits = 0
+        self._count_stale(-self._stale)
+        for sender in chain.from_iterable(line.values() for line in lines):
+            if sender is not None:
+                trio.lowlevel.reschedule(sender, outcome.Error(error()))
         return sum(envelope.bury(error()) for envelope in left)
+
+    def _fill(self) -> int:
+        return len(self.messages) + self.urgent - self._control_waits - self._stale
 
     def _is_full(self) -> bool:
         # Whoever is blocked is let in as soon as there is room, so while anybody is, there is none.
-        return len(self._messages) - self._stale >= self._capacity
+        return self._fill() >= self._spec.capacity
 
-    def _accept(self, envelope: Envelope) -> None:
-        self._messages.append(envelope)
+    def _count_stale(self, change: int) -> None:
+        self._stale += change
+        # What accept() may fill: the short way, on which there is nothing to decide.
+        simple = self._is_open and self._spec.overflow is Overflow.BLOCK and not self._spec.priorities
+        self._limit = self._spec.capacity + self._stale if simple else 0
+
+    def _block(self, envelope: Envelope, sender: trio.lowlevel.Task | None) -> None:
+        if not self._lines:
+            self._lines = tuple(OrderedDict() for _ in range(2 + len(self._spec.priorities)))
+        self._lines[self._rank(envelope)][envelope] = sender
+        self.blocked += 1
+
+    def _unblock(self, envelope: Envelope) -> bool:
+        # It may have forgotten its message, so its rank does not say in which line it stands.
+        for line in self._lines:
+            if envelope in line:
+                del line[envelope]
+                self.blocked -= 1
+                return True
+        return False
+
+    def _let_in(self, envelope: Envelope) -> None:
         self._received += 1
-        if self._reader is not None:
-            self.wake()
+        lane = self._lane(self._rank(envelope)) if self._spec.priorities else self.messages
+        lane.append(envelope)
+        self.urgent += lane is not self.messages
+        self.wake()
 
-    def _let_one_in(self) -> None:
-        envelope, sender = self._blocked.popitem(last=False)
-        self._messages.append(envelope)
-        self._received += 1
-        if sender is not None:
-            trio.lowlevel.reschedule(sender)
+    def _rank(self, envelope: Envelope) -> int:
+        rank = 1
+        for kind in self._spec.priorities:
+            if isinstance(envelope.message, kind):
+                break
+            rank += 1
+        return rank
 
-    def _drop_oldest(self) -> None:
-        while (oldest := self._messages.popleft()).stage is Stage.SETTLED:
-            self._stale -= 1
-        oldest.drop()
-        self._dropped += 1
+    def _lane(self, rank: int) -> deque[Any]:
+        if rank > len(self._spec.priorities):
+            return self.messages
+        if not self._lanes:
+            self._lanes = tuple(deque() for _ in range(1 + len(self._spec.priorities)))
+        return self._lanes[rank]
+
+    def _drop_oldest(self, rank: int) -> bool:
+        """Drop the oldest of what has the least priority, unless that is more than *rank* has."""
+        for least in range(1 + len(self._spec.priorities), rank - 1, -1):
+            lane = self._lane(least)
+            while lane:
+                oldest = lane.popleft()
+                self.urgent -= lane is not self.messages
+                if oldest.stage is not Stage.SETTLED:
+                    oldest.drop()
+                    self._dropped += 1
+                    return True
+                self.met_stale()
+        return False
+
+    def _throw_out_stale(self) -> None:
+        for lane in (self.messages, *self._lanes[1:]):
+            alive = [envelope for envelope in lane if envelope.stage is not Stage.SETTLED]
+            self.urgent -= (len(lane) - len(alive)) * (lane is not self.messages)
+            lane.clear()
+            lane.extend(alive)
+        self._count_stale(-self._stale)

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import trio
 
 from agentrt.kernel.errors import CallCycle
-from agentrt.kernel.messages import Envelope, current_serving
+from agentrt.kernel.messages import Asks, Call, Cast, Envelope, M_contra, R, current_serving
 
 if TYPE_CHECKING:
     from agentrt.kernel.actor import Actor
-    from agentrt.kernel.cell import ActorStatistics, Cell
+    from agentrt.kernel.cell import ActorStatistics, Cell, Poison
     from agentrt.kernel.exits import Exit
+    from agentrt.kernel.incarnation import Incarnation
 
 #: Seconds that a call waits where neither it nor the caller's own deadline says otherwise.
 DEFAULT_CALL_TIMEOUT = 60.0
 
 
-class ActorRef:
-    """The address of an actor. It stays valid over restarts, and tells when the actor is gone for good."""
+class ActorRef(Generic[M_contra]):
+    """The address of an actor. It stays valid over restarts, and tells when the actor is gone for good.
 
-    __slots__ = ("_cell",)
+    An ``ActorRef[M]`` takes messages of type ``M``; a bare one takes any.
+    """
+
+    __slots__ = ("_cell", "_mailbox")
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
+        self._mailbox = cell.mailbox
 
     @property
     def path(self) -> str:
@@ -41,9 +46,31 @@ class ActorRef:
         incarnation = self._cell.incarnation
         return incarnation.actor if incarnation is not None and incarnation.state != "ended" else None
 
+    @property
+    def incarnation(self) -> Incarnation | None:
+        """Its last incarnation, be it alive or not; None where none was ever started."""
+        return self._cell.incarnation
+
     def statistics(self) -> ActorStatistics:
         """Say in figures what became of its messages, and what waits."""
         return self._cell.statistics()
+
+    def quarantine(self) -> tuple[Poison, ...]:
+        """Return the last messages that were found to be poison, oldest first."""
+        return self._cell.poison
+
+    @overload
+    async def call(self, message: Asks[M_contra, R], timeout: float | None = None) -> R: ...
+
+    # To mypy, R is what the answer is assigned to. Where that is wrong the first does not fit, and without this one the
+    # last would take the request for a message that does not say what answers it.
+    @overload
+    async def call(  # type: ignore[overload-cannot-match]
+        self, message: Asks[M_contra, object], timeout: float | None = None
+    ) -> object: ...
+
+    @overload
+    async def call(self, message: M_contra, timeout: float | None = None) -> Any: ...
 
     async def call(self, message: Any, timeout: float | None = None) -> Any:
         """Send *message* and wait for its answer.
@@ -71,32 +98,28 @@ class ActorRef:
             deadline = min(deadline, parent.deadline)
         if deadline == math.inf:
             deadline = trio.current_time() + DEFAULT_CALL_TIMEOUT
-        envelope = Envelope(message, self._cell, parent, deadline, trio.lowlevel.current_task())
-        await trio.lowlevel.checkpoint_if_cancelled()
+        envelope = Call(message, self._cell, parent, deadline, trio.lowlevel.current_task())
         self._cell.submit_call(envelope)
-        timer = self._cell.runtime.timers.at(deadline, envelope.expire)
-        try:
-            return await trio.lowlevel.wait_task_rescheduled(envelope.abandon)
-        finally:
-            timer.cancel()
+        self._cell.runtime.timers.push(deadline, envelope)
+        # Where the caller is cancelled already, the call is taken back before anybody sees it.
+        return await trio.lowlevel.wait_task_rescheduled(envelope.abandon)
 
-    async def cast(self, message: Any) -> None:
+    async def cast(self, message: M_contra) -> None:
         """Send *message* without waiting for an answer; wait for room in the mailbox where it blocks.
+
+        It is a checkpoint only where it waits: what bounds a sender that never pauses is the mailbox, which fills.
 
         Raises:
             ActorDied: The actor is gone for good.
             MailboxFull: No room, and its mailbox rejects.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        envelope = Envelope(message, self._cell)
-        if not self._cell.mailbox.accept(envelope):
-            await self._cell.submit(envelope)
+        if not self._mailbox.accept(message, self._cell):
+            await self._cell.submit(Cast(message, self._cell))
 
-    def cast_nowait(self, message: Any) -> None:
+    def cast_nowait(self, message: M_contra) -> None:
         """As :meth:`cast`, but raise :class:`MailboxFull` instead of waiting."""
-        envelope = Envelope(message, self._cell)
-        if not self._cell.mailbox.accept(envelope):
-            self._cell.submit_nowait(envelope)
+        if not self._mailbox.accept(message, self._cell):
+            self._cell.submit_nowait(Cast(message, self._cell))
 
     async def wait_gone(self) -> Exit:
         """Wait until the actor ended and will not be started again by itself; return its last exit.

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-import attrs
-import trio
+from typing import TYPE_CHECKING, NamedTuple
 
 from agentrt.kernel.children import Child, ChildState
 from agentrt.kernel.errors import Refusal
-from agentrt.kernel.launch import grace_of, launch, time_stop
-from agentrt.kernel.mailbox import MailboxSpec
-from agentrt.kernel.spec import ChildSpec, Strategy, SupervisorSpec
+from agentrt.kernel.launch import grace_of, launch, patience_of, time_stop
+from agentrt.kernel.mailbox_spec import MailboxSpec
+from agentrt.kernel.significance import Significance
+from agentrt.kernel.spec import ChildSpec, Restart, Strategy, SupervisorSpec
 from agentrt.kernel.turns import Turns
 
 if TYPE_CHECKING:
@@ -29,16 +27,18 @@ if TYPE_CHECKING:
     from agentrt.kernel.incarnation import Incarnation
 
 
-@attrs.frozen(eq=False)
-class ChildStarted:
+# Tuples, because to hash a member of an enum costs more than to compare it with three.
+_TO_START = (ChildState.DOWN, ChildState.WAITING, ChildState.STARTING)
+
+
+class ChildStarted(NamedTuple):
     """Signal: the start hook of *incarnation* returned."""
 
     child: Child
     incarnation: Incarnation
 
 
-@attrs.frozen(eq=False)
-class ChildExited:
+class ChildExited(NamedTuple):
     """Signal: *incarnation* ended, or was given up."""
 
     child: Child
@@ -46,8 +46,7 @@ class ChildExited:
     exit: Exit
 
 
-@attrs.frozen(eq=False)
-class RestartDue:
+class RestartDue(NamedTuple):
     """Signal: the backoff of *child* is over."""
 
     child: Child
@@ -65,6 +64,7 @@ class Roster:
     Attributes:
         ending: Why all of it is to stop; None while it is not.
         why: The event that the end follows from.
+        significance: Which of the significant children are awaited.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Roster:
         self.children: dict[str, Child] = {}
         self.ending: str | None = None
         self.why: Event | None = None
+        self.significance: Significance[int] = Significance(spec.auto_shutdown)
         self._cell = cell
         self._spec = spec
         self._post = post
@@ -113,8 +114,35 @@ class Roster:
         )
         self._added += 1
         self.children[spec.id] = child
-        self.touch(child)
+        self._want(child)
         return child
+
+    def recall(self, child: Child) -> None:
+        """Have *child* started, which is stopped first where it lives."""
+        child.cycle = child.is_alive
+        if not child.is_alive:
+            child.state = ChildState.DOWN
+        self._want(child)
+
+    def dismiss(self, child: Child) -> None:
+        """Have *child* stopped, and left down until somebody asks for it."""
+        self.unwant(child)
+        if child.is_alive:
+            self.touch(child)
+        else:
+            self.retire(child, child.state if child.is_final else ChildState.DOWN)
+
+    def unwant(self, child: Child) -> None:
+        """Take down that *child* is not to come back, and that nobody waits for its own end."""
+        child.wanted = False
+        self.significance.dismiss(child.index)
+
+    def is_kept(self, child: Child) -> bool:
+        """Whether the spec of *child* stays when it is down.
+
+        A temporary one goes; and nobody would know a guest's name any more, and a pool does not fill with who is done.
+        """
+        return child.spec.restart is not Restart.TEMPORARY and not (self._spec.dynamic and child.is_guest)
 
     def touch(self, child: Child) -> None:
         """Have *child* looked at: something about it changed."""
@@ -125,28 +153,36 @@ class Roster:
         was, child.state = child.state, ChildState.DOWN
         self._alive -= 1
         child.cancel_timers()
-        child.stop_clock(trio.current_time())
+        child.stop_clock(self._cell.runtime.timers.now())
         self.touch(child)
         return was
 
-    def retire(self, child: Child, state: ChildState, *, failure: Exception | None = None) -> None:
+    def retire(self, child: Child, state: ChildState, *, failure: Callable[[], Exception] | None = None) -> None:
         """Leave *child* down, for good or until somebody asks for it; tell those who wait for it."""
         child.state = state
-        child.wanted = False
+        self.unwant(child)
         child.cancel_timers()
-        self.tell_not_started(child, failure or Refusal(f"{child.cell.path} was stopped before it was started"))
+        self.tell_not_started(
+            child, failure or (lambda: Refusal(f"{child.cell.path} was stopped before it was started"))
+        )
         self.tell_stopped(child)
         self._on_down(child)
-        if child.forget or (child.is_guest and self.ending is not None):
+        if child.forget or not self.is_kept(child) or (child.is_guest and self.ending is not None):
             self.children.pop(child.spec.id, None)
             child.cell.forget()
         else:
             child.cell.close()
 
-    def tell_not_started(self, child: Child, failure: Exception) -> None:
-        """Fail those who wait for *child* to be started."""
+    def tell_started(self, child: Child, answer: object) -> None:
+        """Answer those who wait for *child* to be started."""
         for envelope in child.awaiting_start:
-            envelope.fail(failure)
+            envelope.answer(answer)
+        child.awaiting_start.clear()
+
+    def tell_not_started(self, child: Child, failure: Callable[[], Exception]) -> None:
+        """Fail those who wait for *child* to be started, each with an error of its own."""
+        for envelope in child.awaiting_start:
+            envelope.fail(failure())
         child.awaiting_start.clear()
 
     def tell_stopped(self, child: Child) -> None:
@@ -170,7 +206,7 @@ class Roster:
 
     def kill(self, reason: str) -> None:
         """Cancel them all, at once."""
-        self.end(reason, trio.current_time())
+        self.end(reason, self._cell.runtime.timers.now())
         self._is_killed = True
         for child in self.children.values():
             if child.state is ChildState.STOPPING and child.incarnation is not None:
@@ -178,11 +214,29 @@ class Roster:
             elif child.is_alive:
                 self.touch(child)
 
+    def _want(self, child: Child) -> None:
+        child.wanted = True
+        if child.spec.significant:
+            self.significance.expect(child.index)
+        self.touch(child)
+
+    # What incarnations say
+
+    patience_of = staticmethod(patience_of)
+
+    def has_started(self, incarnation: Incarnation) -> None:
+        """See :class:`~agentrt.kernel.incarnation.Owner`."""
+        self._post(ChildStarted(incarnation.child, incarnation))
+
+    def has_ended(self, incarnation: Incarnation, exit_: Exit) -> None:
+        """See :class:`~agentrt.kernel.incarnation.Owner`."""
+        self._post(ChildExited(incarnation.child, incarnation, exit_))
+
     # What is to be done
 
     def reconcile(self) -> None:
         """Stop and start what the picture asks for; do nothing where it is right."""
-        now = trio.current_time()
+        now = self._cell.runtime.timers.now()
         touched, self._touched = self._touched, []
         for child in touched:
             if self._is_to_stop(child):
@@ -207,7 +261,7 @@ class Roster:
         return (
             self.ending is None
             and child.wanted
-            and child.state in {ChildState.DOWN, ChildState.WAITING, ChildState.STARTING}
+            and child.state in _TO_START
             and self.children.get(child.spec.id) is child
         )
 
@@ -225,31 +279,23 @@ class Roster:
         if child.ordered:
             self._starts.add(child)
         elif is_due:
-            self._start(child, now)
+            self._start(child)
 
     def _start_next(self, now: float) -> None:
         child = self._starts.head()
         if child is not None and child.state is not ChildState.STARTING and child.not_before <= now:
-            self._start(child, now)
+            self._start(child)
 
     def _restart_due(self, child: Child) -> None:
         child.due = None
         self._post(RestartDue(child))
 
-    def _start(self, child: Child, now: float) -> None:
+    def _start(self, child: Child) -> None:
         child.cancel_timers()
         child.state = ChildState.STARTING
         child.restarts += not child.is_new
         self._alive += 1
-        incarnation = launch(
-            child,
-            on_started=lambda incarnation: self._post(ChildStarted(child, incarnation)),
-            on_exit=lambda incarnation, exit_: self._post(ChildExited(child, incarnation, exit_)),
-        )
-        limit = child.spec.start_timeout
-        if limit != math.inf:
-            reason = f"its start took longer than {limit:g} s"
-            child.timers.append(self._cell.runtime.timers.at(now + limit, incarnation.start_overdue, reason))
+        launch(child, self)
 
     def _stop(self, child: Child, now: float) -> None:
         assert child.incarnation is not None

@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any, overload
 
 import attrs
 import trio
@@ -17,8 +18,9 @@ from agentrt.kernel.errors import NoSuchChild, TreeFailed
 from agentrt.kernel.events import EventStream
 from agentrt.kernel.exits import Exit
 from agentrt.kernel.incarnation import Incarnation
-from agentrt.kernel.launch import grace_of, launch, stack_of, time_stop
-from agentrt.kernel.mailbox import MailboxSpec
+from agentrt.kernel.launch import grace_of, launch, patience_of, stack_of, time_stop
+from agentrt.kernel.mailbox_spec import MailboxSpec
+from agentrt.kernel.messages import M
 from agentrt.kernel.ref import ActorRef
 from agentrt.kernel.spec import ChildSpec, SupervisorSpec
 from agentrt.kernel.supervisor import Supervisor
@@ -27,7 +29,13 @@ from agentrt.kernel.timers import Timers
 
 @attrs.frozen
 class Node:
-    """One actor in a picture of the tree."""
+    """One actor in a picture of the tree.
+
+    Args:
+        restarts_left: What its own budget has left; None for the root, which nobody restarts.
+        supervisor_restarts_left: For a supervisor that lives, what its budget for all its children has left.
+        next_attempt_in: Seconds until it is restarted; None where it does not wait for that.
+    """
 
     name: str
     path: str
@@ -39,6 +47,9 @@ class Node:
     seconds_since_progress: float | None
     last_exit: Exit | None
     children: tuple[Node, ...] = ()
+    restarts_left: int | None = None
+    supervisor_restarts_left: int | None = None
+    next_attempt_in: float | None = None
 
     def walk(self) -> Iterator[Node]:
         """Give this node and all below it."""
@@ -72,6 +83,7 @@ class Runtime:
         self._down = trio.Event()
         self._over = trio.Event()
         self._exit: Exit | None = None
+        self._was_up = False
         self._ends_run: BaseException | None = None
         self._stop_reason: str | None = None
 
@@ -80,6 +92,17 @@ class Runtime:
     def factory_of(self, spec: ChildSpec | SupervisorSpec) -> Callable[[], Actor]:
         """Say how an incarnation of *spec* is made."""
         return spec.factory if isinstance(spec, ChildSpec) else partial(Supervisor, spec)
+
+    def pierced(self, incarnation: Incarnation, shields: int, reason: str) -> None:
+        """Take down that the shields of an incarnation that does not end were taken off, with its stack."""
+        self.events.emit(
+            "actor_pierced",
+            incarnation.cell.path,
+            generation=incarnation.generation,
+            shields=shields,
+            reason=reason,
+            stack=stack_of(incarnation),
+        )
 
     def zombie_left(self, incarnation: Incarnation, exit_: Exit) -> None:
         """Take down that an incarnation cannot be ended, with its stack."""
@@ -101,11 +124,22 @@ class Runtime:
 
     # What the composition root uses
 
-    def ref(self, path: str) -> ActorRef:
+    @overload
+    def ref(self, path: str) -> ActorRef: ...
+
+    @overload
+    def ref(self, path: str, kind: type[Actor[M]]) -> ActorRef[M]: ...
+
+    def ref(self, path: str, kind: type[Actor[Any]] | None = None) -> ActorRef:
         """Find an actor by its path.
+
+        Args:
+            path: As ``fleet/editor/inbox``.
+            kind: Its class, for a ref that takes its messages alone, as type checkers see it.
 
         Raises:
             NoSuchChild: There is none.
+            TypeError: The actor that lives there is of another class.
         """
         first, *names = path.split("/")
         cell = self._root.cell if first == self._root.cell.name else None
@@ -113,6 +147,8 @@ class Runtime:
             cell = cell.below.get(name) if cell is not None else None
         if cell is None:
             raise NoSuchChild(f"no actor at {path!r}")
+        if kind is not None and (actor := cell.ref.actor) is not None and not isinstance(actor, kind):
+            raise TypeError(f"{path} is of class {type(actor).__name__}, not {kind.__name__}")
         return cell.ref
 
     def stop(self, reason: str) -> None:
@@ -139,7 +175,7 @@ class Runtime:
 
     def tree(self) -> Node:
         """Draw the tree as it is now."""
-        return _node(self._root)
+        return attrs.evolve(_node(self._root, trio.current_time()), restarts_left=None)
 
     # Its life
 
@@ -148,30 +184,36 @@ class Runtime:
 
         Shielded: a cancellation from outside asks for an ordered stop, which the graces bound.
         """
-        with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as self.nursery:
-                self.nursery.start_soon(self.timers.run, name="agentrt timers")
-                launch(
-                    self._root,
-                    on_started=lambda _: self._root_started(),
-                    on_exit=lambda _, exit_: self._root_exited(exit_),
-                )
-                if self._stop_reason is not None:
-                    self.kill(self._stop_reason)
-                await self._down.wait()
-                if self.zombies:
-                    self.events.emit(
-                        "run_held_by_zombies", self._root.cell.path, zombies=[one.path for one in self.zombies]
-                    )
-                self.nursery.cancel_scope.cancel(reason="agentrt: the tree is down")
-        self._over.set()
+        try:
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as self.nursery:
+                    await self._run_tree()
+        finally:
+            # Also where the kernel itself is broken: nobody waits for what will not come.
+            self._started.set()
+            self._over.set()
 
-    def _root_started(self) -> None:
+    async def _run_tree(self) -> None:
+        self.nursery.start_soon(self.timers.run, name="agentrt timers")
+        launch(self._root, self)
+        if self._stop_reason is not None:
+            self.kill(self._stop_reason)
+        await self._down.wait()
+        if self.zombies:
+            self.events.emit("run_held_by_zombies", self._root.cell.path, zombies=[one.path for one in self.zombies])
+        self.nursery.cancel_scope.cancel(reason="agentrt: the tree is down")
+
+    patience_of = staticmethod(patience_of)
+
+    def has_started(self, _: Incarnation) -> None:
+        """Take down that the root is started."""
         if self._stop_reason is None:
             self._root.state = ChildState.RUNNING
+            self._was_up = True
             self._started.set()
 
-    def _root_exited(self, exit_: Exit) -> None:
+    def has_ended(self, _: Incarnation, exit_: Exit) -> None:
+        """Take down that the root ended."""
         self._exit = exit_
         self._root.state = ChildState.DOWN
         self._root.cell.close()
@@ -181,9 +223,12 @@ class Runtime:
             self.body.cancel(reason=f"agentrt: {exit_.summary()}")
 
     async def wait_started(self) -> bool:
-        """Wait until the tree is started, or will never be; say which."""
+        """Wait until the tree is started, or will never be; say which.
+
+        One that was started and shut down by itself since counts as started: there is an outcome to look at.
+        """
         await self._started.wait()
-        return self._exit is None
+        return self._was_up and (self._exit is None or not self._exit.is_abnormal)
 
     async def finish(self) -> None:
         """Stop in order and wait until nothing is left; a caller that is cancelled waits all the same."""
@@ -205,9 +250,10 @@ class Runtime:
             raise TreeFailed(self._exit)
 
 
-def _node(child: Child) -> Node:
+def _node(child: Child, now: float) -> Node:
     cell, incarnation = child.cell, child.incarnation
     actor = incarnation.actor if incarnation is not None else None
+    backoff_until = child.backoff_until(now)
     return Node(
         name=cell.name,
         path=cell.path,
@@ -218,7 +264,10 @@ def _node(child: Child) -> Node:
         waiting=len(cell.mailbox),
         seconds_since_progress=incarnation.seconds_since_progress if incarnation is not None else None,
         last_exit=cell.last_exit,
-        children=tuple(_node(one) for one in cell.children.values()),
+        children=tuple(_node(one, now) for one in cell.children.values()),
+        restarts_left=child.budget_left(now).left,
+        supervisor_restarts_left=actor.restarts_left if isinstance(actor, Supervisor) and child.is_alive else None,
+        next_attempt_in=backoff_until - now if backoff_until is not None else None,
     )
 
 

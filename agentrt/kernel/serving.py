@@ -6,42 +6,67 @@ supervised actor faster than a bare memory channel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
 
 from agentrt.kernel.errors import ActorDied, Refusal, UnexpectedMessage
-from agentrt.kernel.messages import Envelope, Stage, current_serving
+from agentrt.kernel.exits import ExitKind
+from agentrt.kernel.messages import Cast, Redelivered, Stage, current_serving
 
 if TYPE_CHECKING:
     from agentrt.kernel.actor import Actor
     from agentrt.kernel.cell import Cell
     from agentrt.kernel.exits import Exit
+    from agentrt.kernel.messages import Envelope
 
 #: Messages handled between two checkpoints, and seconds, whichever is first: what fairness costs is paid per batch.
-BATCH_MESSAGES = 64
-BATCH_SECONDS = 0.002
+#: A message to another actor can meet two batches of a flooded one, in its sender's pass of the scheduler and in its
+#: receiver's, so that it waits for 64 messages or 2 ms.
+BATCH_MESSAGES = 32
+BATCH_SECONDS = 0.001
+
+#: Ends that are no crash over the message in hand: whoever ended the actor cut it off.
+_CUT_OFF = frozenset({ExitKind.COMPLETED, ExitKind.STOPPED, ExitKind.KILLED})
 
 
 class Serving:
     """How one incarnation reads its mailbox.
 
+    Args:
+        cell: The actor's cell.
+
     Attributes:
         in_hand: The envelope that is handled now.
         taken_at: When the last message was taken.
         is_active: Whether the mailbox is being read.
+        was_cancelled: Whether a handler was cancelled, and the scope around it with it.
+        on_busy: Called once, when the next message comes after a wait.
     """
 
-    __slots__ = ("_cell", "_reopen", "_scope", "_stopping", "in_hand", "is_active", "taken_at")
+    __slots__ = (
+        "_cell",
+        "_scope",
+        "_set_aside",
+        "_stopping",
+        "in_hand",
+        "is_active",
+        "on_busy",
+        "taken_at",
+        "was_cancelled",
+    )
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._scope: trio.CancelScope | None = None
-        self._reopen = False
+        self._set_aside: Envelope | None = None
         self._stopping = False
         self.in_hand: Envelope | None = None
         self.taken_at = 0.0
         self.is_active = False
+        self.was_cancelled = False
+        self.on_busy: Callable[[], None] | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -51,61 +76,137 @@ class Serving:
     def stop(self) -> None:
         """Take no more messages; the one in hand is handled to its end."""
         self._stopping = True
-        if self.is_active:
-            self._cell.mailbox.wake()
+        self.look_up()
 
     def cancel_handler(self, envelope: Envelope) -> None:
         """Cancel the handler of *envelope*, where it is in hand here; the actor goes on with the next message."""
         if self.in_hand is envelope and self._scope is not None:
-            self._reopen = True
+            self.was_cancelled = True
+            self.look_up()
             self._scope.cancel(reason=f"agentrt: {self._cell.path}: nobody waits for the answer")
 
-    def fail_in_hand(self, exit_: Exit) -> None:
-        """Tell the caller of the message in hand that the actor died over it."""
-        if self.in_hand is not None:
-            self.in_hand.fail(ActorDied(self._cell.path, exit_.generation, exit_))
-            self.in_hand = None
+    def take_cancelled(self) -> bool:
+        """Return whether a handler was cancelled, once."""
+        was, self.was_cancelled = self.was_cancelled, False
+        return was
 
-    async def serve(self, actor: Actor) -> None:
-        """Have *actor* handle messages until a stop is asked for.
+    def look_up(self) -> None:
+        """Look whether it was stopped or cancelled before the next message is begun."""
+        if self.is_active:
+            # A message to itself before all others: so the loop has no flag to look at before each message.
+            self._cell.mailbox.interrupt(self)
 
-        One cancel scope serves for all messages; it is made anew only after a handler was cancelled.
+    def stash(self) -> None:
+        """Set the message in hand aside; see :meth:`Mailbox.stash`."""
+        if self.in_hand is None or current_serving.get() is not self:
+            raise RuntimeError(f"{self._cell.path}: only a handler can stash, and the message that it handles, once")
+        self._cell.mailbox.stash(self.in_hand)
+        self._set_aside, self.in_hand = self.in_hand, None
+
+    def lose_in_hand(self, exit_: Exit) -> None:
+        """Settle the message that the actor died over, or leave it to the next incarnation; give back what it stashed.
+
+        A call fails. A cast is put back, if its mailbox's spec wants that, until it is poison. A message that its
+        handler stashed before it crashed is one that the actor died over, or it would come back for ever.
+        """
+        mailbox, envelope, self.in_hand = self._cell.mailbox, self.in_hand, None
+        aside, self._set_aside = self._set_aside, None
+        if aside is not None and exit_.kind not in _CUT_OFF and mailbox.take_out(aside):
+            envelope = aside
+        if isinstance(envelope, Cast):
+            self._lose_cast(envelope, exit_)
+        elif envelope is not None:
+            envelope.fail(ActorDied(self._cell.path, exit_.generation, exit_))
+        mailbox.unstash()
+
+    def _lose_cast(self, cast: Cast, exit_: Exit) -> None:
+        cell = self._cell
+        crashes = cast.crashes + (exit_.kind not in _CUT_OFF)
+        if not cell.redeliveries:
+            cell.counts.failed += 1
+        elif crashes <= cell.redeliveries:
+            cell.mailbox.put_back(Redelivered(cast.message, cell, crashes))
+        else:
+            cell.quarantine(cast.message, exit_)
+
+    async def serve(self, actor: Actor, scope: trio.CancelScope) -> None:
+        """Have *actor* handle messages until a stop is asked for, or until a handler was cancelled.
+
+        After a handler was cancelled, which it may or may not have noticed, *scope* is spent: serve in another.
+
+        Args:
+            actor: Whose handlers are called.
+            scope: Around this; cancelled when nobody waits any more for what a handler does.
         """
         if self.is_active:
             raise RuntimeError(f"{self._cell.path} serves its mailbox already")
         self.is_active = True
+        self.in_hand = None
+        self._scope = scope
         token = current_serving.set(self)
         try:
-            while not self._stopping:
-                self._reopen = False
-                with trio.CancelScope() as self._scope:
-                    await self._handle_messages(actor)
-                self.in_hand = None
+            # Who was cancelled on the way here begins no message, or it would be cut off and lost.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await self._handle_messages(actor)
         finally:
             self.is_active = False
+            self._scope = None
             current_serving.reset(token)
 
-    async def _handle_messages(self, actor: Actor) -> None:
-        mailbox = self._cell.mailbox
-        handle, time = actor.handle, trio.lowlevel.current_clock().current_time
-        handled, since = 0, time()
-        while not (self._stopping or self._reopen):
-            self.taken_at = now = time()
-            if handled >= BATCH_MESSAGES or now - since > BATCH_SECONDS:
-                await trio.lowlevel.checkpoint()
-                handled, since = 0, now
-                continue
-            envelope = mailbox.pop()
-            if envelope is None:
-                await mailbox.wait()
-                handled, since = 0, time()
-                continue
-            handled += 1
-            envelope.stage = Stage.IN_HAND
-            self.in_hand = envelope
-            try:
-                envelope.answer(await handle(envelope.message))
-            except (Refusal, UnexpectedMessage) as refusal:
-                envelope.refuse(refusal)
-                self._cell.runtime.events.emit("message_refused", self._cell.path, reason=str(refusal))
-            self.in_hand = None
+    async def _handle_messages(self, actor: Actor) -> None:  # noqa: C901, PLR0912 - to call a part costs each message.
+        """Handle messages in batches until there is a message from itself."""
+        cell = self._cell
+        mailbox, messages, counts = cell.mailbox, cell.mailbox.messages, cell.counts
+        handle, time, settled = actor.receiver(), trio.lowlevel.current_clock().current_time, Stage.SETTLED
+        while True:
+            ends = time() + BATCH_SECONDS
+            for _ in range(BATCH_MESSAGES):
+                now = time()
+                if mailbox.urgent and (item := mailbox.pop_urgent()) is not None:
+                    if type(item) is Serving:
+                        if item is self:
+                            self.in_hand = None
+                            await trio.lowlevel.checkpoint_if_cancelled()
+                            if self._stopping or self.was_cancelled:
+                                return
+                        # It was meant for a handler, or an incarnation, that is no more.
+                        continue
+                elif messages and now <= ends:
+                    item = messages.popleft()
+                else:
+                    break
+                if item.caller is not None:
+                    if item.stage is settled:
+                        mailbox.met_stale()
+                        continue
+                    item.stage = Stage.IN_HAND
+                if mailbox.blocked:
+                    # Only now: what was stale had no room to give.
+                    mailbox.let_in_blocked()
+                self.in_hand = item
+                self.taken_at = now
+                try:
+                    answer = await handle(item.message)
+                except (Refusal, UnexpectedMessage) as refusal:
+                    self._refuse(refusal)
+                if self.in_hand is None:
+                    # Refused, stashed, or taken from a zombie, which takes no more.
+                    self._set_aside = None
+                    if self._stopping:
+                        return
+                elif item.caller is None:
+                    counts.answered += 1
+                else:
+                    item.answer(answer)
+            # While it waits it keeps nothing of what it handled last.
+            self.in_hand = item = answer = None
+            await mailbox.wait()
+            if self.on_busy is not None:
+                on_busy, self.on_busy = self.on_busy, None
+                on_busy()
+
+    def _refuse(self, refusal: Exception) -> None:
+        envelope, self.in_hand = self.in_hand, None
+        if envelope is not None:
+            envelope.refuse(refusal)
+            self._cell.runtime.events.emit("message_refused", self._cell.path, reason=str(refusal))

@@ -45,6 +45,8 @@ _KIND_LEVELS: tuple[tuple[int, tuple[str, ...]], ...] = (
                 "missed",
                 "missing",
                 "undelivered",
+                "pierced",
+                "masked",
                 "problem",
                 "breaker_opened",
             ),

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
-import traceback
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 import structlog
 import trio
 
+from agentrt.ops.interrupt import Interrupt
+from agentrt.ops.looptasks import Loop, describe, stack_of
+
 if TYPE_CHECKING:
     from agentrt.ops.board import SnapshotBoard
 
 _log = structlog.get_logger()
 
-#: Of a blocked loop's stack, the innermost frames are shown: they say who blocks.
-MAX_FRAMES = 24
 #: In place of a stack, where the loop turned again before this thread could run.
 UNSEEN = "not seen: it was over at once, or it held the interpreter itself, as a regular expression or native code can"
 
@@ -106,19 +105,13 @@ class Judge:
         return findings
 
 
-@attrs.frozen(eq=False)
-class _Beating:
-    """One run of the beat, and the thread that it is in."""
-
-    thread: int
-
-
 class LoopWatch:
     """Beats in the event loop, and watches the beat from a daemon thread, which logs also while the loop stands.
 
-    It logs ``event_loop_blocked`` with the stack of the thread that blocks, first after *warn_after* seconds and again
-    at the stall limit; ``event_loop_unblocked`` when the loop turns again; and ``process_suspended`` when neither ran.
-    It does not end what blocks: nothing can, short of the process.
+    It logs ``event_loop_blocked`` with the task that runs, the actor that it belongs to and its stack, first after
+    *warn_after* seconds and again at the stall limit, then with where all others wait; ``event_loop_unblocked`` when
+    the loop turns again; and ``process_suspended`` when neither ran. With *interrupt_after*, an actor that blocks is
+    crashed with :class:`~agentrt.kernel.ActorHung` where that is safe; see :class:`~agentrt.ops.interrupt.Interrupt`.
 
     Start it before :meth:`beat_forever` and stop it after; it judges only while that runs.
 
@@ -126,9 +119,18 @@ class LoopWatch:
         board: Where the beats go, and whose ``beat_interval`` is kept.
         stall_limit: When the health server calls the process dead, in seconds.
         warn_after: First report, in seconds; at most half the stall limit is used.
+        interrupt_after: Seconds that one step of an actor may hold the loop, counted from when it is first seen to,
+            which is some beats later; None never interrupts.
     """
 
-    def __init__(self, board: SnapshotBoard, stall_limit: float, warn_after: float = 1.0) -> None:
+    def __init__(
+        self,
+        board: SnapshotBoard,
+        stall_limit: float,
+        warn_after: float = 1.0,
+        *,
+        interrupt_after: float | None = None,
+    ) -> None:
         first = min(warn_after, stall_limit / 2)
         if first < 2 * board.beat_interval:
             message = (
@@ -139,7 +141,8 @@ class LoopWatch:
         self._board = board
         self._limits = (first, stall_limit)
         self._interval = first / 4
-        self._beating: _Beating | None = None
+        self._interrupt = Interrupt(interrupt_after) if interrupt_after is not None else None
+        self._beating: Loop | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -150,13 +153,17 @@ class LoopWatch:
         """Stamp the board once per beat interval; run it in the loop that is to be watched, until it is cancelled."""
         # The first beat comes before the watch begins: it would count the time since an earlier run.
         self._board.beat()
-        self._beating = _Beating(threading.get_ident())
+        self._beating = Loop.current()
         try:
+            if self._interrupt is not None and (reason := await self._interrupt.arm()):
+                _log.warning("event_loop_interrupt_unavailable", reason=reason)
             while True:
                 await trio.sleep(self._board.beat_interval)
                 self._board.beat()
         finally:
             self._beating = None
+            if self._interrupt is not None:
+                self._interrupt.disarm()
 
     def start(self) -> None:
         """Start the thread."""
@@ -173,7 +180,7 @@ class LoopWatch:
 
     def _watch(self) -> None:
         judge: Judge | None = None
-        judged: _Beating | None = None
+        judged: Loop | None = None
         while not self._stopping.wait(self._interval):
             beating = self._beating
             if beating is None:
@@ -183,32 +190,40 @@ class LoopWatch:
             now = self._board.now()
             if judge is None or judged is not beating:
                 judge, judged = Judge(self._limits, self._interval, now, beat, cpu), beating
-            for finding in judge.look(now, beat, cpu):
+            findings = judge.look(now, beat, cpu)
+            for finding in findings:
                 # Nothing that goes wrong in telling may end the watch, and there is nobody else to tell.
                 with contextlib.suppress(Exception):
-                    self._tell(finding, beating.thread)
+                    self._tell(finding, beating)
+            if self._interrupt is not None:
+                with contextlib.suppress(Exception):
+                    self._watch_step(self._interrupt, beating, now, silent_for=now - beat, findings=findings)
 
-    def _tell(self, finding: Finding, thread: int) -> None:
+    def _watch_step(
+        self, interrupt: Interrupt, loop: Loop, now: float, *, silent_for: float, findings: list[Finding]
+    ) -> None:
+        interrupt.tell()
+        if silent_for < 2 * self._board.beat_interval or any(isinstance(one, Suspended) for one in findings):
+            interrupt.forget()
+        else:
+            interrupt.look(loop, now)
+
+    def _tell(self, finding: Finding, loop: Loop) -> None:
         seconds = round(finding.seconds, 3)
         match finding:
             case Blocked(over=True):
                 _log.warning("event_loop_blocked", seconds=seconds, stack=UNSEEN)
             case Blocked():
-                _log.warning("event_loop_blocked", seconds=seconds, stack=stack_of(thread))
+                task = loop.running()
+                others = {"others": loop.waiting()} if finding.seconds >= self._limits[-1] else {}
+                _log.warning(
+                    "event_loop_blocked",
+                    seconds=seconds,
+                    task=describe(task) if task is not None else None,
+                    stack=stack_of(loop.thread),
+                    **others,
+                )
             case Unblocked():
                 _log.warning("event_loop_unblocked", seconds=seconds)
             case Suspended():
                 _log.warning("process_suspended", seconds=seconds)
-
-
-def stack_of(thread: int) -> str:
-    """Return where the thread of this ident is right now, outermost frame first, at most :data:`MAX_FRAMES` of them."""
-    frame = sys._current_frames().get(thread)  # noqa: SLF001 - the documented way to see another thread's stack.
-    if frame is None:
-        return "the thread has ended"
-    frames = traceback.extract_stack(frame)
-    left_out = len(frames) - MAX_FRAMES
-    lines = traceback.format_list(frames[-MAX_FRAMES:])
-    if left_out > 0:
-        lines.insert(0, f"  ... {left_out} outer frames\n")
-    return "".join(lines)

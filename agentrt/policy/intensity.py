@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
 
 import attrs
 from attrs import validators
@@ -32,10 +31,8 @@ class RestartIntensity:
 
     max_restarts: int = attrs.field(default=3, validator=validators.ge(0))
     max_seconds: float = attrs.field(default=5.0, validator=validators.gt(0))
-    # One more than is tolerated is enough to see that it is too many, so a caller that goes on costs no memory.
-    _restarts: deque[float] = attrs.field(
-        init=False, default=attrs.Factory(lambda self: deque(maxlen=self.max_restarts + 1), takes_self=True)
-    )
+    # A list and not a deque: most are empty for ever, and an empty deque takes ten times the room.
+    _restarts: list[float] = attrs.field(init=False, factory=list)
 
     def record(self, now: float) -> Verdict:
         """Record a restart and return what to do about it.
@@ -46,19 +43,28 @@ class RestartIntensity:
         """
         self._forget_expired(now)
         self._restarts.append(now)
-        if len(self._restarts) > self.max_restarts:
-            return Verdict.GIVE_UP
-        return Verdict.RESTART
+        if len(self._restarts) <= self.max_restarts:
+            return Verdict.RESTART
+        # One more than is tolerated is enough to see that it is too many, so a caller that goes on costs no memory.
+        del self._restarts[: -self.max_restarts - 1]
+        return Verdict.GIVE_UP
+
+    @property
+    def left(self) -> int:
+        """How many restarts would still have been tolerated when it was last asked about a time; never less than 0."""
+        return max(0, self.max_restarts - len(self._restarts))
 
     def restarts_left(self, now: float) -> int:
         """Return how many restarts recorded at *now* would still be tolerated; never less than 0."""
         self._forget_expired(now)
-        return max(0, self.max_restarts - len(self._restarts))
+        return self.left
 
     def _forget_expired(self, now: float) -> None:
         # Oldest on the left, so everything that expired is there too.
-        while self._restarts and now - self._restarts[0] > self.max_seconds:
-            self._restarts.popleft()
+        expired = 0
+        while expired < len(self._restarts) and now - self._restarts[expired] > self.max_seconds:
+            expired += 1
+        del self._restarts[:expired]
 
 
 @attrs.define

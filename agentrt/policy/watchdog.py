@@ -31,6 +31,11 @@ class Limits:
     total: float | None = attrs.field(default=None, validator=validators.optional(validators.gt(0)))
     progress: float | None = attrs.field(default=None, validator=validators.optional(validators.gt(0)))
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is any limit."""
+        return self.total is not None or self.progress is not None
+
     def __attrs_post_init__(self) -> None:
         """Refuse a progress limit that could not take effect."""
         if self.total is not None and self.progress is not None and self.progress >= self.total:

@@ -41,6 +41,7 @@ ack_wait = "2s"
 keepalive = "1s"
 """
 AGENTS = '''
+import contextlib
 import time
 from pathlib import Path
 import trio
@@ -72,11 +73,12 @@ class Slow(Agent):
         return "done"
 
 class Undying(Agent):
-    """Neither stops nor lets itself be cancelled."""
+    """Neither stops nor lets itself be cancelled, whatever becomes of its shield."""
     async def handle(self, task):
         Path("in-hand").touch()
-        with trio.CancelScope(shield=True):
-            await trio.sleep_forever()
+        while True:
+            with contextlib.suppress(trio.Cancelled), trio.CancelScope(shield=True):
+                await trio.sleep_forever()
 
 class Leaver(Agent):
     """Calls what ends a program."""
@@ -406,6 +408,23 @@ def test_two_signals_end_a_fleet_whose_event_loop_is_blocked(tmp_path: Path) -> 
         run.signal(signal.SIGINT)
         assert run.wait() in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}
         assert gone(family)
+
+
+def test_an_agent_that_blocks_the_event_loop_is_interrupted_where_that_is_asked_for(tmp_path: Path) -> None:
+    """Its attempt has failed, as with any exception, and the fleet goes on."""
+    config = write(tmp_path, "blocker", "echo") / "config.toml"
+    config.write_text(config.read_text().replace("[inbox]", 'interrupt_after = "500ms"\n[inbox]'))
+    run = Run(tmp_path)
+    try:
+        run.started()
+        result = agentrt(tmp_path, "send", "blocker", "1", "--wait")
+        assert result.returncode == ExitCode.DEAD_LETTERED
+        assert "held the event loop for" in result.stderr
+        assert agentrt(tmp_path, "send", "echo", "1", "--wait").returncode == ExitCode.OK
+        assert agentrt(tmp_path, "stop").returncode == ExitCode.OK
+    finally:
+        run.end()
+    assert "event_loop_interrupted" in run.log.read_text()
 
 
 def test_an_actor_that_cannot_be_ended_does_not_keep_the_process(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -84,6 +85,31 @@ class Loop(Actor):
         return await self._run(self)
 
 
+class Ends:
+    """Has children end by themselves, at a word from the test."""
+
+    def __init__(self) -> None:
+        self._doors: dict[str, trio.Event] = {}
+        self._crashing: set[str] = set()
+
+    def child(self, id_: str, **spec: Any) -> ChildSpec:
+        """Describe a child that lives until :meth:`end`, and is restarted at once."""
+        return loop(id_, self._live, **spec)
+
+    def end(self, name: str, *, crash: bool = False) -> None:
+        """Have the child of that name complete, or crash."""
+        if crash:
+            self._crashing.add(name)
+        self._doors[name].set()
+
+    async def _live(self, actor: Actor) -> None:
+        door = self._doors[actor.name] = trio.Event()
+        self._crashing.discard(actor.name)
+        await door.wait()
+        if actor.name in self._crashing:
+            raise Boom("told to")
+
+
 def probe(id_: str, plan: Plan | None = None, **spec: Any) -> ChildSpec:
     """Describe a :class:`Probe` that is restarted at once."""
     plan = plan if plan is not None else Plan()
@@ -131,6 +157,13 @@ async def shielded(_: Actor) -> None:
         await trio.sleep_forever()
 
 
+async def stubborn(release: trio.Event) -> None:
+    """Wait for *release* through any cancellation: shielded, and shielded anew where that is pierced."""
+    while not release.is_set():
+        with contextlib.suppress(trio.Cancelled), trio.CancelScope(shield=True):
+            await release.wait()
+
+
 async def quiet() -> None:
     """Let everything happen that needs no time."""
     await trio.testing.wait_all_tasks_blocked()
@@ -168,6 +201,7 @@ __all__ = [
     "AT_ONCE",
     "ONE_SECOND",
     "Boom",
+    "Ends",
     "Loop",
     "Plan",
     "Probe",
@@ -184,6 +218,7 @@ __all__ = [
     "recorder",
     "shielded",
     "states",
+    "stubborn",
     "tree",
     "wait",
 ]

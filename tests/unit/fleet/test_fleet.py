@@ -235,7 +235,7 @@ async def test_an_agent_parks_also_after_the_manager_was_restarted_by_an_operato
     """That stop was not the fleet's."""
     async with newsroom(fleet_config) as fleet:
         await trio.sleep(1)
-        await fleet.fleet.runtime.ref("fleet").call(RestartChild("manager"))
+        await fleet.fleet.runtime.ref("fleet").call(RestartChild("manager", stop_first=True))
         await trio.sleep(1)
         assert not fleet.fleet.is_stopping
         await crash_until_parked(fleet, "fleet/agents/editor/inbox")

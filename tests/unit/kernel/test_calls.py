@@ -19,6 +19,7 @@ from kernel_kit import (
     probes,
     quiet,
     recorder,
+    stubborn,
     tree,
     wait,
 )
@@ -30,13 +31,16 @@ from agentrt.kernel import (
     CallCycle,
     CallTimeout,
     ChildSpec,
+    Down,
     ExitKind,
+    MailboxSpec,
     NoSuchChild,
     Refusal,
     Restart,
     UnexpectedMessage,
 )
-from agentrt.kernel.messages import Envelope
+from agentrt.kernel.messages import Cast
+from agentrt.kernel.serving import BATCH_MESSAGES, BATCH_SECONDS
 
 
 async def test_a_call_is_answered_with_what_the_handler_returned(autojump_clock) -> None:
@@ -166,7 +170,7 @@ async def test_only_the_handler_of_the_message_given_up_is_cancelled(autojump_cl
     """A cancellation that comes late does not hit the next message."""
     async with open_runtime(tree(probe("a"))) as runtime:
         ref = runtime.ref("top/a")
-        old = Envelope(hello, ref._cell)
+        old = Cast(hello, ref._cell)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ref.call, wait(2))
             await quiet()
@@ -385,16 +389,30 @@ async def test_an_unknown_path_is_an_error(autojump_clock) -> None:
                 runtime.ref(path)
 
 
-async def test_a_cancelled_caller_does_not_send(autojump_clock) -> None:
+async def test_a_cancelled_caller_is_not_heard(autojump_clock) -> None:
+    """Its call is taken back before anybody sees it."""
     async with open_runtime(tree(probe("a"))) as runtime:
         ref = runtime.ref("top/a")
-        for send in (ref.call, ref.cast):
-            with trio.CancelScope() as scope:
-                scope.cancel()
-                await send(hello)
-            assert scope.cancelled_caught
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await ref.call(hello)
+        assert scope.cancelled_caught
         await quiet()
-        assert ref.statistics().mailbox.received == 0
+        counts = ref.statistics().counts
+        assert (counts.answered, counts.expired) == (0, 1)
+
+
+async def test_a_cast_is_a_checkpoint_only_where_it_waits(autojump_clock) -> None:
+    """A cancelled sender whose message finds room has sent it; one that would have to wait for room has not."""
+    async with open_runtime(tree(probe("a", mailbox=MailboxSpec(capacity=1)))) as runtime:
+        ref = runtime.ref("top/a")
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await ref.cast(hello)
+            await ref.cast(hello)
+        assert scope.cancelled_caught
+        await quiet()
+        assert ref.statistics().counts.answered == 1
 
 
 async def test_a_handler_that_ignores_its_cancellation_ends_as_it_likes(autojump_clock) -> None:
@@ -445,6 +463,173 @@ async def test_a_busy_actor_lets_others_run(autojump_clock) -> None:
     assert sorted(turns) == ["a"] * 200 + ["b"] * 200
     switches = sum(one != other for one, other in pairwise(turns))
     assert switches >= 4
+
+
+class HandClock(trio.abc.Clock):
+    """A clock that stands until a test moves it."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def start_clock(self) -> None:
+        pass
+
+    def current_time(self) -> float:
+        return self.time
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        return 0.0 if deadline <= self.time else 999.0
+
+
+class Steps(trio.abc.Instrument):
+    """Writes down how many messages were handled at the end of each turn of the task that handles them."""
+
+    def __init__(self) -> None:
+        self.handled = 0
+        self.counts: list[int] = []
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task.name == "top/a #1" and self.handled:
+            self.counts.append(self.handled)
+
+
+def handled_at_each_turn(takes: float, messages: int) -> list[int]:
+    """Say how many of *messages*, each of which *takes* seconds, were handled whenever others had their turn."""
+    clock, steps = HandClock(), Steps()
+
+    async def note(_: Actor) -> None:
+        clock.time += takes
+        steps.handled += 1
+
+    async def main() -> None:
+        async with open_runtime(tree(probe("a"))) as runtime:
+            for _ in range(messages):
+                runtime.ref("top/a").cast_nowait(note)
+            await quiet()
+            trio.lowlevel.remove_instrument(steps)
+
+    trio.run(main, clock=clock, instruments=[steps])
+    return steps.counts
+
+
+@pytest.mark.parametrize(
+    ("takes", "counts"),
+    [
+        (0.0, [*range(32, 200, 32), 200]),
+        (BATCH_SECONDS, list(range(2, 201, 2))),
+        (2 * BATCH_SECONDS, list(range(1, 201))),
+    ],
+)
+def test_a_batch_ends_after_so_many_messages_or_so_long(takes, counts) -> None:
+    """32 messages, or the one that is begun when 1 ms is over; then all others have their turn."""
+    assert (BATCH_MESSAGES, BATCH_SECONDS) == (32, 0.001)
+    assert handled_at_each_turn(takes, 200) == counts
+
+
+async def test_a_handler_that_is_cancelled_leaves_nothing_behind_for_the_next(autojump_clock) -> None:
+    """Each goes on in a scope that is not cancelled, however many gave up in a row, and however they took it."""
+    log = []
+
+    async def rude(_: Actor) -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            log.append("swallowed")
+
+    async def deaf(_: Actor) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(2)
+        log.append("deaf")
+
+    async def polite(_: Actor) -> None:
+        await trio.sleep(1)
+        log.append("polite")
+
+    async with open_runtime(tree(probe("a"))) as runtime:
+        ref = runtime.ref("top/a")
+        for message in (rude, hang, deaf, rude, deaf, hang):
+            with pytest.raises(CallTimeout):
+                await ref.call(message, timeout=1)
+            await ref.call(polite)
+        assert await ref.call(hello) == "a 1"
+        counts = ref.statistics().counts
+    assert (counts.answered, counts.expired, counts.failed) == (7, 6, 0)
+    # The one that hangs is cancelled without a word.
+    assert log == ["swallowed", "polite", "polite", "deaf", "polite", "swallowed", "polite", "deaf", "polite", "polite"]
+
+
+async def test_what_waits_in_the_control_lane_is_handled_when_a_handler_was_given_up(autojump_clock) -> None:
+    """Not in the scope of that handler, where it would be cut off and lost."""
+    downs = []
+
+    class Watcher(Actor):
+        async def handle(self, message) -> object:
+            if isinstance(message, Down):
+                await trio.sleep(1)
+                downs.append(message.ref.path)
+                return None
+            return await message(self)
+
+    async with open_runtime(tree(probe("b"), probe("c"), ChildSpec(id="a", factory=Watcher))) as runtime:
+        ref = runtime.ref("top/a")
+
+        async def watch_and_be_deaf(actor: Actor) -> None:
+            for name in "bc":
+                actor.monitor(runtime.ref(f"top/{name}"))
+            with trio.CancelScope(shield=True):
+                await trio.sleep(5)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(expect_timeout, ref, watch_and_be_deaf, 3)
+            await trio.sleep(1)
+            await crash(runtime.ref("top/b"))
+            await trio.sleep(3)
+            await crash(runtime.ref("top/c"))
+        await trio.sleep(10)
+        counts = ref.statistics().counts
+    assert downs == ["top/b", "top/c"]
+    assert (counts.answered, counts.expired) == (2, 1)
+
+
+async def expect_timeout(ref, message, seconds: float) -> None:
+    with pytest.raises(CallTimeout):
+        await ref.call(message, timeout=seconds)
+
+
+async def test_a_zombies_handler_that_comes_back_takes_no_further_message(autojump_clock) -> None:
+    """Its caller was told when it was given up; what waits is its successor's, and its answer is counted nowhere."""
+    release, log = trio.Event(), []
+
+    async def linger(actor: Actor) -> str:
+        await stubborn(release)
+        log.append(f"back {actor.generation}")
+        return "too late"
+
+    async def note(actor: Actor) -> None:
+        log.append(f"note {actor.generation}")
+
+    async with open_runtime(tree(probe("a"))) as runtime:
+        ref = runtime.ref("top/a")
+
+        async def ask() -> None:
+            with pytest.raises(ActorDied, match="zombie"):
+                await ref.call(linger, timeout=1000)
+            log.append("told")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await quiet()
+            ref.incarnation.kill("enough")
+        await trio.sleep(1)
+        await ref.cast(wait(1))
+        await quiet()
+        for _ in range(3):
+            await ref.cast(note)
+        release.set()
+        await trio.sleep(5)
+        counts = ref.statistics().counts
+    assert log == ["told", "back 1", "note 2", "note 2", "note 2"]
+    assert (counts.answered, counts.failed) == (4, 1)
 
 
 async def test_a_run_of_its_own_may_serve_the_mailbox_besides(autojump_clock) -> None:

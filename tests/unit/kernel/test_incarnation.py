@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 import trio
-from kernel_kit import Boom, Plan, die, hang, hello, loop, open_runtime, probe, quiet, recorder, tree, wait
+from kernel_kit import Boom, Plan, die, hang, hello, loop, open_runtime, probe, quiet, recorder, stubborn, tree, wait
 
 from agentrt.kernel import (
     Actor,
@@ -21,6 +21,7 @@ from agentrt.kernel import (
     TerminateChild,
     TreeFailed,
 )
+from agentrt.kernel.leash import PIERCE_GRACE, ZOMBIE_AFTER
 from agentrt.policy.watchdog import Limits
 
 LONG = 1000.0
@@ -215,8 +216,7 @@ async def test_what_does_not_end_even_then_is_a_zombie(autojump_clock) -> None:
     release = trio.Event()
 
     async def shut(_: Actor) -> None:
-        with trio.CancelScope(shield=True):
-            await release.wait()
+        await stubborn(release)
 
     async with open_runtime(tree(probe("a", shutdown=2)), events=events) as runtime:
         ref = runtime.ref("top/a")
@@ -229,10 +229,12 @@ async def test_what_does_not_end_even_then_is_a_zombie(autojump_clock) -> None:
             nursery.start_soon(ask)
             await quiet()
             exit_ = await runtime.ref("top").call(TerminateChild("a"))
-        assert trio.current_time() == 7.0
+        assert trio.current_time() == 2.0 + ZOMBIE_AFTER + PIERCE_GRACE
         assert exit_.kind is ExitKind.ZOMBIE
         assert exit_.is_abnormal
-        assert exit_.reason == "asked for: did not stop within 2 s; it was cancelled and is still here"
+        assert exit_.reason == (
+            "asked for: did not stop within 2 s; its shield was pierced; it was cancelled and is still here"
+        )
         assert runtime.zombies == [exit_]
         assert ref._cell.incarnation.state == "zombie"
         (told,) = [event for event in seen if event.kind == "actor_zombie"]
@@ -257,7 +259,7 @@ async def test_a_zombie_reads_no_more_messages(autojump_clock) -> None:
         async def handle(self, message: object) -> None:
             handled.append((self.generation, message))
             if message == "hang":
-                await release.wait()
+                await stubborn(release)
 
     spec = ChildSpec(id="a", factory=Shut, limits=Limits(progress=1), backoff=probe("x").backoff)
     async with open_runtime(tree(spec)) as runtime:
@@ -295,7 +297,7 @@ async def test_a_failed_factory_is_a_failed_start(autojump_clock) -> None:
     def factory() -> Actor:
         raise Boom("no such thing")
 
-    with pytest.raises(TreeFailed, match=r"top/a did not start: top/a crashed .*Boom: no such thing"):
+    with pytest.raises(TreeFailed, match=r"top/a did not start\n  top/a crashed .*Boom: no such thing"):
         async with open_runtime(tree(ChildSpec(id="a", factory=factory))):
             pytest.fail("it never started")
 
@@ -425,8 +427,8 @@ async def _fail_late() -> None:
         raise Boom("late")
 
 
-async def test_an_actor_may_shield_itself_for_as_long_as_its_grace(autojump_clock) -> None:
-    """A shield that ends in time is no zombie."""
+async def test_an_actor_that_shields_itself_beyond_its_grace_is_killed_and_no_zombie(autojump_clock) -> None:
+    """Where the shield ends before the patience does."""
 
     async def tidy(_: Actor) -> None:
         with trio.CancelScope(shield=True):
@@ -436,7 +438,7 @@ async def test_an_actor_may_shield_itself_for_as_long_as_its_grace(autojump_cloc
         await runtime.ref("top/a").cast(tidy)
         await quiet()
         exit_ = await runtime.ref("top").call(TerminateChild("a"))
-        assert (exit_.kind, trio.current_time()) == (ExitKind.STOPPED, 6.0)
+        assert (exit_.kind, trio.current_time()) == (ExitKind.KILLED, 6.0)
         assert runtime.zombies == []
 
 
@@ -453,7 +455,7 @@ async def test_crashes_of_one_moment_are_one_exit(autojump_clock) -> None:
     assert str(exit_.cause) == "ExceptionGroup: Boom: one; ValueError: two"
 
 
-async def test_a_shielded_forever_actor_holds_up_the_run_but_not_wait(autojump_clock) -> None:
+async def test_an_actor_that_swallows_its_cancellation_holds_up_the_run_but_not_wait(autojump_clock) -> None:
     """Trio cannot abandon a task: the run says so, and wait() returns so that the process can decide."""
     events, seen = recorder()
 
@@ -479,7 +481,6 @@ async def test_a_shielded_forever_actor_holds_up_the_run_but_not_wait(autojump_c
 
 def shielded_until(release: trio.Event):
     async def message(_: Actor) -> None:
-        with trio.CancelScope(shield=True):
-            await release.wait()
+        await stubborn(release)
 
     return message

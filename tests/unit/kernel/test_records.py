@@ -18,7 +18,7 @@ from agentrt.kernel import (
     Strategy,
     SupervisorSpec,
 )
-from agentrt.kernel.mailbox import MailboxSpec
+from agentrt.kernel.mailbox_spec import MailboxSpec
 from agentrt.kernel.spec import Budget
 
 
@@ -77,11 +77,11 @@ def test_defaults_are_those_of_the_design() -> None:
 
 
 def test_a_report_has_the_chain_of_causes() -> None:
-    """One line an exit, the innermost last."""
+    """Each exit deeper than the one that it led to, the innermost last."""
     leaf = Exit("top/s/a", 4, ExitKind.CRASHED, cause=Cause.of(ValueError("no")))
     mid = Exit("top/s", 1, ExitKind.CRASHED, cause=Cause.of(RestartIntensityExceeded("top/s", 3, 30.0, (leaf,))))
     top = Exit("top", 1, ExitKind.CRASHED, cause=Cause.of(ChildGaveUp("top/s", mid)))
-    assert top.report().splitlines()[2] == "    top/s/a crashed (generation 4): ValueError: no"
+    assert top.report().splitlines()[2] == "    top/s/a crashed (generation 4, up 0 s): ValueError: no"
     assert Cause.of(StartFailed("top/s", mid)).exits == (mid,)
     assert Cause.of(ActorDied("top/s", 1, None)).exits == ()
     assert str(ActorDied("top/s", 0, None)) == "top/s (generation 0) is gone"
@@ -105,4 +105,4 @@ def test_a_cause_without_words_is_its_type() -> None:
 def test_a_summary_prefers_the_cause_to_the_reason() -> None:
     stopped = Exit("a", 1, ExitKind.STOPPED, "asked for")
     assert stopped.summary() == "a stopped (generation 1): asked for"
-    assert stopped.report() == stopped.summary()
+    assert stopped.report() == "a stopped (generation 1, up 0 s): asked for"

@@ -22,7 +22,7 @@ from agentrt.kernel.children import Child, ChildState
 from agentrt.kernel.restarts import Escalate, GiveUp, Leave, RestartIn, Restarts
 from agentrt.kernel.turns import Turns
 
-ABNORMAL = frozenset(ExitKind) - {ExitKind.COMPLETED, ExitKind.STOPPED}
+ABNORMAL = frozenset(ExitKind) - {ExitKind.COMPLETED, ExitKind.STOPPED, ExitKind.IGNORED}
 
 
 def family(names: str = "a", *, supervisor: dict | None = None, **spec: object) -> tuple[Restarts, list[Child]]:
@@ -49,7 +49,9 @@ async def test_restart_types_say_what_each_exit_means(autojump_clock, restart, k
     """Permanent always, transient where it was abnormal, temporary never."""
     restarts, (child,) = family(restart=restart)
     comes_back = restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and kind in ABNORMAL)
-    assert restarts.decide(child, ended(kind), 0.0, 0.5) == (RestartIn(1.0) if comes_back else Leave())
+    decision = restarts.decide(child, ended(kind), 0.0, 0.5)
+    assert isinstance(decision, RestartIn if comes_back else Leave)
+    assert restarts.made == comes_back
 
 
 @pytest.mark.parametrize(("uptime", "attempt"), [(59.9, 3), (60.0, 1)])
@@ -63,8 +65,8 @@ async def test_a_run_of_stable_after_begins_the_backoff_anew(autojump_clock, upt
 
 async def test_ending_too_soon_is_a_failure(autojump_clock) -> None:
     restarts, (child,) = family(restart=Restart.TRANSIENT, min_uptime=5.0)
-    verdicts = [restarts.decide(child, ended(ExitKind.COMPLETED, uptime), 0.0, 0.5) for uptime in (4.9, 5.0)]
-    assert verdicts == [RestartIn(1.0), Leave()]
+    decisions = [restarts.decide(child, ended(ExitKind.COMPLETED, uptime), 0.0, 0.5) for uptime in (4.9, 5.0)]
+    assert [type(decision) for decision in decisions] == [RestartIn, Leave]
 
 
 async def test_a_spent_child_costs_its_supervisor_nothing(autojump_clock) -> None:
@@ -73,7 +75,9 @@ async def test_a_spent_child_costs_its_supervisor_nothing(autojump_clock) -> Non
     for _ in range(2):
         assert isinstance(restarts.decide(bad, ended(ExitKind.CRASHED), 0.0, 0.5), RestartIn)
     for _ in range(5):
-        assert restarts.decide(bad, ended(ExitKind.CRASHED), 0.0, 0.5) == GiveUp(None)
+        decision = restarts.decide(bad, ended(ExitKind.CRASHED), 0.0, 0.5)
+        assert isinstance(decision, GiveUp)
+        assert decision.failure is None
     assert isinstance(restarts.decide(good, ended(ExitKind.CRASHED), 0.0, 0.5), RestartIn)
     verdict = restarts.decide(good, ended(ExitKind.CRASHED), 0.0, 0.5)
     assert isinstance(verdict, Escalate)
@@ -94,17 +98,21 @@ async def test_the_window_is_inclusive(autojump_clock) -> None:
         assert isinstance(restarts.decide(child, ended(ExitKind.CRASHED), gap, 0.5), verdict)
 
 
-async def test_the_clock_stands_while_anybody_is_on_the_way_back(autojump_clock) -> None:
-    """Two ways that overlap are one standstill; whoever is not on the way changes nothing."""
-    restarts, (one, two) = family("ab", supervisor={"budget": Budget(1, 5)}, budget=Budget(9, 1))
+@pytest.mark.parametrize(
+    ("strategy", "verdict"),
+    [(Strategy.ONE_FOR_ONE, RestartIn), (Strategy.REST_FOR_ONE, Escalate), (Strategy.ONE_FOR_ALL, Escalate)],
+)
+async def test_a_restart_ages_only_while_all_whom_it_took_along_are_well(autojump_clock, strategy, verdict) -> None:
+    """Here b is away for long: that is time for the restart of a where they go together, and only there."""
+    restarts, (one, two) = family("ab", supervisor={"budget": Budget(1, 5), "strategy": strategy}, budget=Budget(9, 1))
     restarts.decide(one, ended(ExitKind.CRASHED), 0.0, 0.5)
     restarts.begin(one, 0.0)
-    restarts.begin(two, 10.0)
+    restarts.begin(two, 0.0)
     restarts.begin(two, 11.0)
     restarts.over(one, 50.0)
     restarts.over(one, 60.0)
     restarts.over(two, 100.0)
-    assert isinstance(restarts.decide(one, ended(ExitKind.CRASHED), 105.0, 0.5), Escalate)
+    assert isinstance(restarts.decide(one, ended(ExitKind.CRASHED), 105.0, 0.5), verdict)
 
 
 @pytest.mark.parametrize(

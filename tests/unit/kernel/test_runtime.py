@@ -233,3 +233,20 @@ async def test_a_loop_of_its_own_has_a_result_in_its_exit(autojump_clock) -> Non
         await quiet()
         assert states(runtime) == {"a": "done"}
     assert [exit_.result for exit_ in exits] == [42]
+
+
+async def test_of_two_errors_that_end_the_run_the_first_comes_out(autojump_clock) -> None:
+    """What follows while the tree stops is a consequence."""
+
+    async def leave(_: Actor) -> None:
+        raise SystemExit(1)
+
+    class Leaves(Actor):
+        async def on_stop(self) -> None:
+            raise SystemExit(2)
+
+    with pytest.raises(SystemExit) as raised:
+        async with open_runtime(tree(ChildSpec(id="a", factory=Leaves), probe("b"))) as runtime:
+            await runtime.ref("top/b").cast(leave)
+            await trio.sleep_forever()
+    assert 1 == raised.value.code

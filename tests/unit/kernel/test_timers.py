@@ -83,3 +83,62 @@ async def test_cancelled_timers_do_not_pile_up(timers, autojump_clock) -> None:
     await trio.sleep(61)
     assert not any(timer.is_pending for timer in kept)
     assert timers._heap == []
+
+
+class Deadline:
+    """Something that is due and says itself whether it still is, as a call does."""
+
+    def __init__(self, fired: list[str], name: str) -> None:
+        self.is_pending = True
+        self._fired = fired
+        self._name = name
+
+    def fire(self) -> None:
+        self.is_pending = False
+        self._fired.append(self._name)
+
+
+async def test_what_is_pushed_is_asked_whether_it_is_still_pending(timers, autojump_clock) -> None:
+    """It shares the heap and the order with all other timers."""
+    fired = []
+    first, second, settled = (Deadline(fired, name) for name in ("first", "second", "settled"))
+    for when, due in ((2.0, second), (1.0, first), (1.5, settled)):
+        timers.push(when, due)
+    timers.at(1.5, fired.append, "timer")
+    assert timers.pending == 4
+    settled.is_pending = False
+    timers.one_cancelled()
+    assert timers.pending == 3
+    await trio.sleep(3)
+    assert fired == ["first", "timer", "second"]
+    assert (timers.pending, timers._heap, timers._cancelled) == (0, [], 0)
+
+
+async def test_what_was_settled_does_not_pile_up_either(timers, autojump_clock) -> None:
+    """Also where nothing ever comes due: each call leaves its deadline behind when it is answered."""
+    fired = []
+    kept = Deadline(fired, "kept")
+    timers.push(60.0, kept)
+    for _ in range(10_000):
+        due = Deadline(fired, "no")
+        timers.push(30.0, due)
+        due.is_pending = False
+        timers.one_cancelled()
+    assert len(timers._heap) < 600
+    assert timers.pending == 1
+    await trio.sleep(61)
+    assert fired == ["kept"]
+
+
+async def test_many_timers_fire_once_each_in_order(timers, autojump_clock) -> None:
+    """Whatever is cancelled among them, and whenever the heap is swept."""
+    fired = []
+    made = [timers.at(float(number % 100), fired.append, number) for number in range(1000)]
+    for timer in made[::3]:
+        timer.cancel()
+    await trio.sleep(50.5)
+    for timer in made[1::3]:
+        timer.cancel()
+    await trio.sleep(100)
+    expected = sorted((number for number in range(1000) if number % 3), key=lambda number: (number % 100, number))
+    assert fired == [number for number in expected if number % 100 <= 50 or number % 3 == 2]

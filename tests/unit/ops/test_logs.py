@@ -134,6 +134,8 @@ def test_a_value_that_cannot_be_shown_does_not_break_its_logger(out: io.StringIO
         ("supervisor_gave_up", "error"),
         ("failure_escalated", "error"),
         ("actor_zombie", "error"),
+        ("actor_pierced", "warning"),
+        ("crash_suspected_masked", "warning"),
         ("mcp_tools_missing", "warning"),
         ("nats_problem", "warning"),
         ("nats_connection_rebuilt", "info"),

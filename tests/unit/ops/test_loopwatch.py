@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 import attrs
 import pytest
 
 from agentrt.ops.board import SnapshotBoard
-from agentrt.ops.loopwatch import MAX_FRAMES, Blocked, Finding, Judge, LoopWatch, Suspended, Unblocked, stack_of
+from agentrt.ops.loopwatch import Blocked, Finding, Judge, LoopWatch, Suspended, Unblocked
 
 
 @attrs.define
@@ -105,30 +103,6 @@ def test_a_limit_within_the_rhythm_of_the_beat_is_refused() -> None:
     """It would report a block between any two beats."""
     with pytest.raises(ValueError, match=r"beats every 0\.25 s, so a block of 0\.1 s cannot be told"):
         LoopWatch(SnapshotBoard(), stall_limit=0.2)
-
-
-def test_a_deep_stack_is_cut_on_the_outside() -> None:
-    """The innermost frames say who blocks."""
-
-    # Two functions, because a line that repeats is shown once.
-    def dive(depth: int) -> str:
-        return deeper(depth) if depth else stack_of(threading.get_ident())
-
-    def deeper(depth: int) -> str:
-        return dive(depth - 1)
-
-    lines = dive(200).splitlines()
-    assert lines[0].endswith("outer frames")
-    assert sum(line.lstrip().startswith("File") for line in lines) == MAX_FRAMES
-    assert "in stack_of" in "\n".join(lines[-4:])
-
-
-def test_a_thread_that_is_gone_has_no_stack() -> None:
-    """Asking for it is no error."""
-    thread = threading.Thread(target=lambda: None)
-    thread.start()
-    thread.join()
-    assert stack_of(-1) == "the thread has ended"
 
 
 def test_a_watch_that_was_never_started_can_be_stopped() -> None:

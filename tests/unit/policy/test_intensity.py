@@ -43,6 +43,14 @@ def test_restarts_left_counts_down_and_comes_back():
     assert [intensity.restarts_left(now) for now in (6.0, 6.5, 7.5)] == [0, 1, 2]
 
 
+def test_a_caller_that_goes_on_after_too_many_costs_no_memory():
+    """One restart more than is tolerated is all that is ever remembered, and enough to go on giving up."""
+    intensity = RestartIntensity(max_restarts=3, max_seconds=1e6)
+    verdicts = [intensity.record(float(now)) for now in range(1_000)]
+    assert {Verdict.GIVE_UP} == set(verdicts[3:])
+    assert 4 == len(intensity._restarts)
+
+
 @pytest.mark.parametrize("figures", [{"max_restarts": -1}, {"max_seconds": 0}])
 def test_impossible_figures_are_refused(figures):
     """A window of nothing and a negative budget are mistakes."""

@@ -1,0 +1,117 @@
+"""How a life ended: what came out of it, sorted, and the record that is made of that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from agentrt.kernel.errors import Ignore
+from agentrt.kernel.exits import Cause, Exit, ExitKind
+from agentrt.kernel.masking import masked_by
+from agentrt.policy.watchdog import LimitVerdict
+
+if TYPE_CHECKING:
+    from agentrt.kernel.incarnation import Incarnation
+
+#: Never a crash of whoever raised it: it ends the whole run, in order.
+ENDS_RUN = (KeyboardInterrupt, SystemExit)
+#: Nobody's to catch.
+BEYOND_US = (trio.Cancelled, trio.TrioInternalError, GeneratorExit)
+
+_LIMIT_EXITS = {LimitVerdict.TIMED_OUT: ExitKind.TIMED_OUT, LimitVerdict.STUCK: ExitKind.STUCK}
+
+
+def exit_of(life: Incarnation, error: BaseException | None, ends_run: BaseException | None) -> Exit:
+    """Make the exit record of a life that ended.
+
+    Args:
+        life: The incarnation.
+        error: What left it, without the cancellation that was its supervisor's own.
+        ends_run: What of that ends the whole run.
+    """
+    crash = without(error, trio.Cancelled, *ENDS_RUN)
+    if life.failure is not None:
+        crash = joined("it was failed, and raised on the way", life.failure, crash)
+    if isinstance(crash, Ignore) and life.started_at is None:
+        return _ignored(life, crash)
+    from_outside = only(error, trio.Cancelled, *ENDS_RUN) is not None
+    return exit_record(
+        life,
+        kind_of(life, crashed=crash is not None, cut_from_outside=from_outside),
+        f"{type(ends_run).__name__} ends the run" if ends_run is not None else life.reason,
+        cause=Cause.of(crash) if crash is not None else None,
+        ends_run=ends_run is not None,
+    )
+
+
+def exit_record(
+    life: Incarnation, kind: ExitKind, reason: str, *, cause: Cause | None = None, ends_run: bool = False
+) -> Exit:
+    """Make the exit record of a life that ended, or was given up, as *kind*."""
+    started = life.started_at is not None
+    uptime = life.cell.runtime.timers.now() - life.started_at if life.started_at is not None else 0.0
+    masked = life.masked if cause is None else None
+    return Exit(life.cell.path, life.generation, kind, reason, cause, uptime, started, life.result, ends_run, masked)
+
+
+def suspect(life: Incarnation, error: BaseException | None) -> None:
+    """Keep the crash that a cancellation took the place of, where all of *error* is one."""
+    if error is not None and without(error, trio.Cancelled) is None and (masked := masked_by(error)) is not None:
+        life.masked = Cause.of(masked)
+
+
+def kind_of(life: Incarnation, *, crashed: bool, cut_from_outside: bool) -> ExitKind:
+    """Name the end of a life that did end.
+
+    Args:
+        life: The incarnation.
+        crashed: An exception left it.
+        cut_from_outside: A cancellation left it that was not its supervisor's.
+    """
+    if life.verdict is not None:
+        return _LIMIT_EXITS[life.verdict]
+    if life.failure is not None:
+        return ExitKind.CRASHED
+    if crashed:
+        return ExitKind.CRASHED_DURING_STOP if life.is_stopping or life.is_cancelled else ExitKind.CRASHED
+    if cut_from_outside:
+        return ExitKind.KILLED
+    if life.was_cut:
+        return ExitKind.STOPPED if life.is_stopping and life.started_at is None else ExitKind.KILLED
+    return ExitKind.STOPPED if life.is_stopping else ExitKind.COMPLETED
+
+
+def _ignored(life: Incarnation, ignore: Ignore) -> Exit:
+    if life.is_stopping or life.is_cancelled:
+        # It was not needed any more for another reason, which came first.
+        return exit_record(life, ExitKind.STOPPED if life.is_stopping else ExitKind.KILLED, life.reason)
+    return exit_record(life, ExitKind.IGNORED, str(ignore))
+
+
+def without(error: BaseException | None, *kinds: type[BaseException]) -> BaseException | None:
+    """Return *error* without what is of *kinds*, at any depth of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(kinds)[1]
+    return None if isinstance(error, kinds) else error
+
+
+def only(error: BaseException | None, *kinds: type[BaseException]) -> BaseException | None:
+    """Return what of *error* is of *kinds*, at any depth of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(kinds)
+    return error if isinstance(error, kinds) else None
+
+
+def leaf(error: BaseException | None, *kinds: type[BaseException]) -> BaseException | None:
+    """Find the first exception of *kinds* in groups of any depth."""
+    found = only(error, *kinds)
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+def joined(message: str, *errors: BaseException | None) -> BaseException | None:
+    """Join what went wrong in several places, as a nursery would."""
+    wrong = [error for error in errors if error is not None]
+    return BaseExceptionGroup(message, wrong) if len(wrong) > 1 else next(iter(wrong), None)
