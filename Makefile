@@ -10,7 +10,7 @@ WORKERS ?= 3
 # functions of one type may be async for the sake of the others.
 ASYNC_RULES := --enable=ASYNC1,ASYNC2,ASYNC3,ASYNC900,ASYNC913 --disable=ASYNC109,ASYNC124
 
-.PHONY: demo test lint types floors fmt clean
+.PHONY: demo test lint types floors simulate benchmarks plant-bugs fmt clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/newsroom/demo.py
@@ -30,6 +30,18 @@ types: $(VENV)/dev.stamp
 
 floors: $(VENV)/dev.stamp
 	$(BIN)/lint-imports --no-cache
+
+# A minute; SIMULATE_ARGS="--seeds 100000 --jobs 2" for a night.
+simulate: $(VENV)/dev.stamp
+	$(BIN)/python -m agentrt.testing.simulate $(or $(SIMULATE_ARGS),--seconds 60 --jobs 2)
+
+# Takes half an hour, wants a quiet machine, and is no part of the tests. Peers get environments of their own.
+benchmarks: $(VENV)/dev.stamp
+	$(BIN)/python tests/benchmarks/run.py --peers all --install $(BENCHMARK_ARGS)
+
+# Proves that the tests find mistakes; takes some minutes, and is no part of the tests either.
+plant-bugs: $(VENV)/dev.stamp
+	$(BIN)/python tests/plant_bugs.py $(PLANT_ARGS)
 
 fmt: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
