@@ -67,6 +67,7 @@ class MailboxMachine(RuleBasedStateMachine):
         self.lines: list[list[Envelope]] = [[] for _ in self.lanes]
         self.stashed: list[Envelope] = []
         self.taken: list[Envelope] = []
+        self.given_up: list[Envelope] = []
         self.control: list[object] = []
         self.dropped = self.rejected = self.received = self.sent = 0
 
@@ -176,6 +177,7 @@ class MailboxMachine(RuleBasedStateMachine):
         calls = self.living_calls()
         one = calls[which % len(calls)]
         one.give_up(self.mailbox)
+        self.given_up.append(one)
         for place in (*self.lanes, *self.lines, self.stashed):
             if one in place:
                 place.remove(one)
@@ -225,9 +227,9 @@ class MailboxMachine(RuleBasedStateMachine):
     def take_out(self, data: st.DataObject) -> None:
         """Only what is stashed or has room can be there; what was given up, or is taken, is not."""
         here = [one for place in (*self.lanes, self.stashed) for one in place]
-        if not (here or self.taken):
+        if not (here or self.taken or self.given_up):
             return
-        one = data.draw(st.sampled_from([*here, *self.taken]), label="envelope")
+        one = data.draw(st.sampled_from([*here, *self.taken, *self.given_up]), label="envelope")
         assert self.mailbox.take_out(one) is (one in here)
         for place in (*self.lanes, self.stashed):
             if one in place:

@@ -28,7 +28,7 @@ from agentrt.policy.backoff import Backoff
 from agentrt.policy.watchdog import Limits
 
 #: What stands for a setting that nobody drew: the plainest there is, which is what a plan is cut down to.
-ENOUGH = Budget(10_000, 1.0)
+ENOUGH = Budget(500, 1.0)
 AT_ONCE = Backoff(0.0, 1.0, 0.0)
 
 

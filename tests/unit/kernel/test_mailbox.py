@@ -159,15 +159,16 @@ async def test_a_blocked_call_that_was_given_up_leaves_the_queue(autojump_clock)
         assert waiting == [(1, 2), (1, 1), (1, 0)]
 
 
-async def test_a_queued_call_that_was_given_up_makes_room_at_once() -> None:
+async def test_a_queued_call_that_was_given_up_makes_room_at_once(autojump_clock) -> None:
     """Whoever waits for room need not wait until the reader comes by."""
     mailbox = Mailbox(MailboxSpec(capacity=1))
     gone = Asked("gone")
     mailbox.put_call(gone)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(mailbox.put, cast("next"))
-        await quiet()
-        gone.give_up(mailbox)
+    with trio.fail_after(1):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mailbox.put, cast("next"))
+            await quiet()
+            gone.give_up(mailbox)
     assert mailbox.statistics().waiting == 1
     assert held(mailbox) == ["next"]
 
@@ -289,6 +290,7 @@ async def test_a_control_item_can_be_taken_back() -> None:
     for item in (first, second, "third"):
         mailbox.put_control(item)
     mailbox.take_back(second)
+    assert (mailbox.statistics().waiting, mailbox.urgent) == (0, 2)
     assert held(mailbox) == ["first", "third"]
     assert mailbox.urgent == 0
 

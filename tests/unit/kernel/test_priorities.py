@@ -73,23 +73,24 @@ def test_all_lanes_share_the_capacity() -> None:
 
 
 @pytest.mark.parametrize("how", ["put", "put_call"])
-async def test_blocked_senders_come_in_by_priority_and_within_one_in_order(how) -> None:
+async def test_blocked_senders_come_in_by_priority_and_within_one_in_order(autojump_clock, how) -> None:
     """Who waits for room waits in the same order as who has it."""
     mailbox = filled(spec(1, Overflow.BLOCK), Rest(0))
     order = [Rest(1), Second(1), First(1), Rest(2), First(2)]
-    async with trio.open_nursery() as nursery:
-        for message in order:
-            if how == "put":
-                nursery.start_soon(mailbox.put, cast(message))
-            else:
-                mailbox.put_call(Asked(message))
-            await quiet()
-        assert mailbox.statistics().blocked_senders == 5
-        taken = []
-        while (item := mailbox.pop()) is not None:
-            taken.append(item.message)
-            assert mailbox.statistics().waiting <= 1
-            await quiet()
+    with trio.fail_after(1):
+        async with trio.open_nursery() as nursery:
+            for message in order:
+                if how == "put":
+                    nursery.start_soon(mailbox.put, cast(message))
+                else:
+                    mailbox.put_call(Asked(message))
+                await quiet()
+            assert mailbox.statistics().blocked_senders == 5
+            taken = []
+            while (item := mailbox.pop()) is not None:
+                taken.append(item.message)
+                assert mailbox.statistics().waiting <= 1
+                await quiet()
     assert taken == [Rest(0), First(1), First(2), Second(1), Rest(1), Rest(2)]
 
 
@@ -226,6 +227,19 @@ async def test_an_actor_handles_what_is_urgent_first(autojump_clock) -> None:
         assert await ref.call(Rest(3)) == Rest(3)
         assert ref.statistics().counts.answered == 6
     assert Sorter.seen == ["begin", First(1), First(2), Rest(1), Rest(2), Rest(3)]
+
+
+async def test_more_urgent_messages_than_a_batch_are_all_handled(autojump_clock) -> None:
+    """The reader does not park while any wait, in whatever lane."""
+    Sorter.seen = []
+    mailbox = spec(1000, Overflow.BLOCK)
+    async with open_runtime(tree(ChildSpec(id="a", factory=Sorter, mailbox=mailbox))) as runtime:
+        ref = runtime.ref("top/a")
+        for number in range(200):
+            await ref.cast(First(number))
+        await trio.sleep(2)
+        assert ref.statistics().counts.answered == 200
+    assert Sorter.seen == [First(number) for number in range(200)]
 
 
 async def test_a_redelivered_message_keeps_its_priority(autojump_clock) -> None:
