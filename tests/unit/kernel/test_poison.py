@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from kernel_kit import Boom, die, hang, hello, open_runtime, probe, quiet, recorder, stubborn, tree, wait
+from kernel_kit import AT_ONCE, Boom, die, hang, hello, open_runtime, probe, quiet, recorder, stubborn, tree, wait
 
 from agentrt.kernel import (
     Actor,
@@ -17,6 +17,7 @@ from agentrt.kernel import (
     ExitKind,
     MailboxSpec,
     RestartChild,
+    StartChild,
     TerminateChild,
 )
 from agentrt.kernel.leash import PIERCE_GRACE, ZOMBIE_AFTER
@@ -291,6 +292,49 @@ async def test_a_message_waits_for_its_next_try_as_long_as_the_backoff_takes(aut
         await quiet()
         assert ref.statistics().state == "gone"
     assert outcomes(ref) == {"undelivered": 1}
+
+
+async def test_who_is_cancelled_already_begins_no_message(autojump_clock) -> None:
+    """Else it would be cut off at its first checkpoint and lost, though it had only waited."""
+    log = []
+
+    async def slow(actor: Actor) -> None:
+        log.append(actor.generation)
+        await trio.sleep(1)
+
+    async with open_runtime(tree(probe("a"))) as runtime:
+        ref = runtime.ref("top/a")
+        # The actor is woken, and then cancelled before it had its turn.
+        ref.cast_nowait(slow)
+        ref.incarnation.fail(Boom("from outside"))
+        await trio.sleep(5)
+    assert log == [2]
+    assert outcomes(ref) == {"answered": 1}
+
+
+async def test_who_is_cancelled_at_the_end_of_its_start_begins_no_message(autojump_clock) -> None:
+    log, door = [], trio.Event()
+
+    class Slow(Actor):
+        async def on_start(self) -> None:
+            await door.wait()
+
+        async def handle(self, message: object) -> None:
+            log.append(self.generation)
+            await trio.sleep(1)
+
+    async with open_runtime(tree(probe("b"))) as runtime:
+        spec = ChildSpec(id="a", factory=Slow, backoff=AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runtime.ref("top").call, StartChild(spec))
+            await quiet()
+            ref = runtime.ref("top/a")
+            await ref.cast("message")
+            door.set()
+            ref.incarnation.fail(Boom("from outside"))
+        await trio.sleep(5)
+    assert log == [2]
+    assert outcomes(ref) == {"answered": 1}
 
 
 async def test_a_zombies_message_goes_to_its_successor_once(autojump_clock) -> None:
