@@ -75,7 +75,7 @@ class Replay:
         life = self._begun[place]
         if record is None and not model.is_unsure:
             yield Violation("who is down stays down", f"{life} starts, and nobody asked for it")
-        if record is None or (record.is_guest and not record.was_up and record.plan is not life.plan):
+        if record is None or (record.plan is not life.plan and _may_be_replaced(record)):
             record = model.take_in(life.plan)
         yield from model.starting(record, note.time)
 
@@ -163,6 +163,11 @@ class Replay:
                 known = {record.path for record in model.records.values()}
                 if strangers := [one for one in seen if one.rpartition("/")[0] == path and one not in known]:
                     yield Violation("the tree keeps its shape", f"{strangers} should be gone")
+
+
+def _may_be_replaced(record: Record) -> bool:
+    """Whether another child may have taken its place, without a word of it in the log."""
+    return not record.is_sure or (record.is_guest and not record.was_up)
 
 
 def _is_where_it_should_be(record: Record, seen: str | None) -> Iterator[Violation]:

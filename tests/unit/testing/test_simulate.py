@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -78,3 +79,19 @@ def test_a_bug_in_the_kernel_is_found_and_cut_small(monkeypatch, owner, name, st
     assert fails(small)
     assert len(small.to_json()) < len(found.plan.to_json())
     assert len(small.actions) <= max(4, len(found.plan.actions) // 2)
+
+
+def test_a_child_may_be_replaced_after_a_request_that_left_a_doubt_about_it() -> None:
+    """A refused restart leaves open what was asked for last; another child of its name is held to its own spec."""
+    replaced = {
+        "id": "a2",
+        "backoff": {"initial": 0.25, "factor": 3.0, "maximum": 6.0, "jitter": [1.0, 1.5]},
+    }
+    actions = [
+        {"at": 26.0, "path": "top", "verb": "restart", "id": "a2", "do": "admin"},
+        {"at": 32.0, "path": "top", "verb": "start", "id": "a2", "child": replaced, "do": "admin"},
+        {"at": 32.25, "path": "top/a2", "order": {"does": "crash"}, "do": "send"},
+    ]
+    first = {"id": "a2", "restart": "temporary", "limits": {"total": 30.0, "progress": 3.0}, "is": "actor"}
+    plan = {"seed": 1000825, "top": {"id": "top", "children": [first]}, "actions": actions}
+    assert run_plan(Plan.from_json(json.dumps(plan))).violations == ()
