@@ -166,9 +166,10 @@ class Serving:
                     if type(item) is Serving:
                         if item is self:
                             self.in_hand = None
+                            # Before anything else: who was cancelled was not asked to stop, and did not end by itself.
+                            await trio.lowlevel.checkpoint_if_cancelled()
                             if self._stopping or self.was_cancelled:
                                 return
-                            await trio.lowlevel.checkpoint_if_cancelled()
                         # It was meant for a handler, or an incarnation, that is no more.
                         continue
                 elif messages and now <= ends:
