@@ -5,9 +5,7 @@ from __future__ import annotations
 import array
 import fcntl
 import math
-import os
 import signal
-import subprocess
 import termios
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import trio
+
+from actors._reaped import ReapedProcess, reaper
 
 #: A line longer than this is dropped: one answer must not eat the fleet's memory.
 MAX_LINE = 32 * 1024 * 1024
@@ -123,14 +123,13 @@ class ServerProcess:
     """A server in a process group of its own, spoken to in lines.
 
     Made by :meth:`spawn`; :meth:`run` must be started at once, in a nursery, without a checkpoint between. Death is
-    seen by the process's exit and not by the end of its output, which a grandchild can hold open. Whatever is left of
-    the group is killed at that moment. A child that left the group by ``setsid`` is not found.
+    seen by the process's exit and not by the end of its output, which a grandchild can hold open. Whatever it left
+    behind is killed at that moment, and also where this process is killed; see :mod:`actors._reaper`.
     """
 
     def __init__(
-        self, process: trio.Process, *, log: Path | None, grace: float, report: Report, max_line: int = MAX_LINE
+        self, process: ReapedProcess, *, log: Path | None, grace: float, report: Report, max_line: int = MAX_LINE
     ) -> None:
-        assert process.stdin is not None
         #: Set when the process is gone.
         self.exited = trio.Event()
         #: Set when it is gone, or closed its output although it lives.
@@ -139,7 +138,6 @@ class ServerProcess:
         #: When it last wrote anything, else when it was started.
         self.last_heard = self.started_at
         self._process = process
-        self._stdin_fd = process.stdin.fileno()  # type: ignore[attr-defined]  # A pipe's stream has one.
         self._patience = min(_PATIENCE, grace / 3)
         self._last_words = LastWords(log)
         self._splitter = LineSplitter(max_line, lambda size: report("mcp_line_dropped", size=size, limit=max_line))
@@ -168,16 +166,7 @@ class ServerProcess:
         Raises:
             OSError: It cannot be started.
         """
-        # Trio does not deliver a cancellation while the thread starts the process, so none can be lost here.
-        process = await trio.lowlevel.open_process(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(env),
-            cwd=cwd,
-            start_new_session=True,
-        )
+        process = await reaper.spawn(command, env=env, cwd=cwd)
         return cls(process, log=log, grace=grace, report=report)
 
     @property
@@ -232,8 +221,7 @@ class ServerProcess:
 
     def kill(self) -> None:
         """Kill the whole group now, without waiting on finalizers; :meth:`run` returns soon after."""
-        if self._process.returncode is None:
-            self._signal(signal.SIGKILL)
+        self._process.signal(signal.SIGKILL)
 
     def send(self, line: bytes) -> int:
         """Queue *line* for the server and return the mark to ask :meth:`may_have_read` about.
@@ -283,7 +271,6 @@ class ServerProcess:
                 nursery.cancel_scope.deadline = trio.current_time() + _DRAIN
 
     async def _write(self) -> None:
-        assert self._process.stdin is not None
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async for line in self._to_write:
                 self._writing = len(line)
@@ -292,7 +279,6 @@ class ServerProcess:
                 self._writing = 0
 
     async def _read(self) -> None:
-        assert self._process.stdout is not None
         async with self._parsed:
             while chunk := await _receive_some(self._process.stdout):
                 self.last_heard = trio.current_time()
@@ -313,7 +299,6 @@ class ServerProcess:
             self._discard = True
 
     async def _listen(self) -> None:
-        assert self._process.stderr is not None
         try:
             while chunk := await _receive_some(self._process.stderr):
                 self._last_words.feed(chunk)
@@ -324,34 +309,24 @@ class ServerProcess:
         if self._process.returncode is None:
             await self._stop()
         else:
-            self._unread = _unread(self._stdin_fd)
-        # Also when the leader died by itself: what it left in its group would be an orphan.
-        self._signal(signal.SIGKILL)
+            self._unread = _unread(self._process.stdin_fd)
         self._outgoing.close()
         self.exited.set()
         self.lost.set()
 
     async def _stop(self) -> None:
-        assert self._process.stdin is not None
         self.stop_listening()
         await self._process.stdin.aclose()
         for number in (None, signal.SIGTERM, signal.SIGKILL):
             if number is not None:
-                self._signal(number)
+                self._process.signal(number)
             with trio.move_on_after(self._patience):
                 await self._process.wait()
                 return
 
     async def _close(self) -> None:
         self._incoming.close()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                await stream.aclose()
-
-    def _signal(self, number: int) -> None:
-        # The group can be gone already, or (on macOS) consist of zombies, which is refused.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+        await self._process.aclose()
 
 
 async def _receive_some(stream: Any) -> bytes:

@@ -12,6 +12,7 @@ import trio
 
 from actors._mcp_desk import Desk, RestartRequest, Server
 from actors._mcp_owner import Owner, Spawn
+from actors._reaped import reaper
 from actors._retry import CallFailed, Retrying
 from actors._stdio import ServerProcess
 from agentrt.config.model import McpServerConfig
@@ -190,7 +191,7 @@ class McpToolSession:
 class McpSession(Actor):
     """Drives one :class:`McpToolSession`: owns the server's process, from its start to its end.
 
-    It never gives up on a server. Its end, ordered or not, ends the server's whole process group.
+    It never gives up on a server. Its end, ordered or not, ends all that the server started.
 
     Args:
         session: The handle.
@@ -210,7 +211,8 @@ class McpSession(Actor):
         """Keep the server running until cancelled."""
         session = self._session
         session.attach(self)
-        await Owner(session.name, session.config, session.desk, self, log=session.log, spawn=self._spawn).run()
+        with reaper.held():
+            await Owner(session.name, session.config, session.desk, self, log=session.log, spawn=self._spawn).run()
 
 
 def _explained(failure: CallFailed, server: Server) -> CallFailed:

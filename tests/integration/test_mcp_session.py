@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import trio
+from processes import MARK, processes
 
 from actors._mcp_owner import Owner
 from actors.mcp_session import McpSession, McpToolSession
@@ -47,23 +48,11 @@ def marker() -> Iterator[str]:
     assert processes(mark) == []
 
 
-def processes(mark: str) -> list[psutil.Process]:
-    """Find the processes that carry *mark*, zombies aside."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("AGENTRT_TEST") == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
-
-
 @asynccontextmanager
 async def opened(
     command: tuple[str, ...], mark: str, *, log: Path | None = None, limit: float = 60.0, **config: Any
 ) -> AsyncIterator[Opened]:
-    settings = McpServerConfig(command=command, env={"AGENTRT_TEST": mark}, **config)
+    settings = McpServerConfig(command=command, env={MARK: mark}, **config)
     opened_session = Opened(McpToolSession("partner", settings, log=log))
     stream = EventStream()
     stream.listen(opened_session.events.append)
