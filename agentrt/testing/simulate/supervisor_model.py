@@ -149,11 +149,11 @@ class SupervisorModel:
             record.is_cycled, record.status = False, Status.WAITING
         elif record.is_cycled or not record.is_wanted or (life is not None and life.ends_run):
             self._retire(record, now, Status.DOWN)
+        elif not record.is_sure:
+            # It may come back or not, also where it said that it is not needed: the doubt goes on, until it is started.
+            record.status, record.doubt = Status.WAITING, now
         elif exit_ == "ignored":
             self._retire(record, now, Status.IGNORED)
-        elif not record.is_sure:
-            # It may come back or not: the doubt goes on, until it is started.
-            record.status, record.doubt = Status.WAITING, now
         elif record.is_on_trial and was_starting:
             record.is_forgotten |= record.is_guest and not record.was_up
             self._retire(record, now, Status.DOWN)

@@ -95,3 +95,18 @@ def test_a_child_may_be_replaced_after_a_request_that_left_a_doubt_about_it() ->
     first = {"id": "a2", "restart": "temporary", "limits": {"total": 30.0, "progress": 3.0}, "is": "actor"}
     plan = {"seed": 1000825, "top": {"id": "top", "children": [first]}, "actions": actions}
     assert run_plan(Plan.from_json(json.dumps(plan))).violations == ()
+
+
+def test_who_is_asked_for_at_the_moment_in_which_it_is_not_needed_may_come_back() -> None:
+    """Whether the request or the ignored start came first is not in the log, so both are right."""
+    backoff = {"initial": 1.0, "factor": 1.0, "maximum": 1.0, "jitter": [1.0, 1.0]}
+    inner = {"id": "s0", "children": [{"id": "a0", "backoff": backoff, "is": "actor"}], "is": "supervisor"}
+    starts = [{"does": "ignore"}, {"does": "shield", "seconds": 0.5}]
+    actions = [
+        {"at": 0.25, "path": "top/s0/a0", "starts": starts, "do": "arm"},
+        {"at": 0.25, "path": "top/s0/a0", "order": {"does": "crash"}, "do": "send"},
+        {"at": 1.25, "path": "top/s0", "verb": "restart", "id": "a0", "do": "admin"},
+        {"at": 1.25, "path": "top", "order": {"does": "crash"}, "do": "send"},
+    ]
+    plan = {"seed": 2002519, "top": {"id": "top", "children": [inner]}, "actions": actions}
+    assert run_plan(Plan.from_json(json.dumps(plan))).violations == ()
