@@ -39,7 +39,8 @@ class SupervisorModel:
     Attributes:
         records: Its children, in start order.
         is_up: Its own start hook returned.
-        is_ending: It escalated, or shut down by itself.
+        ends_at: When it escalated, or shut down by itself.
+        awaited: Names under which it was asked for a child while another of that name was still there.
         is_unsure: The log leaves open what its own budget counted in this life.
         checked: How many verdicts were held to the model; *unchecked* is how many were not, for lack of knowledge.
     """
@@ -56,10 +57,17 @@ class SupervisorModel:
             child.id: Record.of(child, f"{self.path}/{child.id}", index)
             for index, child in enumerate(self.plan.children)
         }
-        self.is_up = self.is_ending = self.is_unsure = False
+        self.is_up = self.is_unsure = False
+        self.ends_at: float | None = None
+        self.awaited: set[str] = set()
         self._unexplained: Event | None = None
         self._restarts = SharedRestarts(self.plan.budget, self.plan.strategy)
         self._taken_in = len(self.records)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it escalated, or shut down by itself."""
+        return self.ends_at is not None
 
     @property
     def _is_grouped(self) -> bool:
@@ -78,7 +86,8 @@ class SupervisorModel:
 
     def started(self, record: Record, now: float) -> Iterator[Violation]:
         """Take that a child counts as started."""
-        if record.is_sure and isinstance(record.plan, SupervisorPlan):
+        # Its start begins without a word, so it may have begun before its parent's end at the same moment.
+        if record.is_sure and isinstance(record.plan, SupervisorPlan) and self.ends_at != now:
             yield from self._may_start(record)
         record.status, record.was_up, record.is_on_trial = Status.RUNNING, True, False
         record.restarts.watch.start(now)
@@ -98,7 +107,7 @@ class SupervisorModel:
         record.restarts.watch.stop(event.time)
         was_starting, record.status = record.status is not Status.RUNNING, Status.DOWN
         if verdict.is_start_failure:
-            self.is_ending = True
+            self.ends_at = event.time
             if record.is_sure and (record.was_up or record.is_guest or self.is_up):
                 yield Violation("who cannot start fails its parent", f"{event.path} failed to start, but not at first")
         elif verdict.is_judgement:
@@ -106,7 +115,7 @@ class SupervisorModel:
         else:
             yield from self._was_left(record, event, verdict, life, was_starting=was_starting)
         if verdict.shut_down is not None:
-            self.is_ending = True
+            self.ends_at = event.time
         record.happened(event.time)
 
     # Whether it may start
@@ -179,7 +188,7 @@ class SupervisorModel:
         else:
             self._restarts.record(record.index, now)
         if verdict.escalated is not None:
-            self.is_ending = True
+            self.ends_at = now
         if verdict.restarting is not None:
             record.count_attempt(event, life)
             yield from self._is_delayed(record, verdict.restarting)

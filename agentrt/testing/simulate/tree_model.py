@@ -73,7 +73,7 @@ class Replay:
         if model is None:
             return
         life = self._begun[place]
-        if record is None and not model.is_unsure:
+        if record is None and not model.is_unsure and life.plan.id not in model.awaited:
             yield Violation("who is down stays down", f"{life} starts, and nobody asked for it")
         if record is None or (record.plan is not life.plan and _may_be_replaced(record)):
             record = model.take_in(life.plan)
@@ -125,7 +125,10 @@ class Replay:
         yield from ()
 
     def _asked(self, model: SupervisorModel, admin: Admin, now: float, *, is_doubtful: bool) -> None:
-        if admin.child is not None and admin.id not in model.records:
+        if admin.child is not None and admin.id in model.records:
+            # It was not turned away, so the one that is there will be gone by then.
+            model.awaited.add(admin.id)
+        elif admin.child is not None:
             model.take_in(admin.child)
         if (record := model.records.get(admin.id)) is None:
             return
