@@ -78,8 +78,9 @@ class LastWords:
     up for this run of the server; the server does not suffer for it.
     """
 
-    def __init__(self, log: Path | None) -> None:
+    def __init__(self, log: Path | None, copy: Callable[[bytes], object] | None = None) -> None:
         self._path = log
+        self._copy = copy
         self._file: BinaryIO | None = None
         self._lines: deque[bytes] = deque(maxlen=_TAIL_LINES)
         self._rest = b""
@@ -89,6 +90,8 @@ class LastWords:
         *lines, rest = (self._rest + chunk).split(b"\n")
         self._lines.extend(line[-_TAIL_BYTES:] for line in lines)
         self._rest = rest[-_TAIL_BYTES:]
+        if self._copy is not None:
+            self._copy(chunk)
         try:
             self._write(chunk)
         except OSError:
@@ -128,7 +131,14 @@ class ServerProcess:
     """
 
     def __init__(
-        self, process: ReapedProcess, *, log: Path | None, grace: float, report: Report, max_line: int = MAX_LINE
+        self,
+        process: ReapedProcess,
+        *,
+        log: Path | None,
+        grace: float,
+        report: Report,
+        max_line: int = MAX_LINE,
+        on_stderr: Callable[[bytes], object] | None = None,
     ) -> None:
         #: Set when the process is gone.
         self.exited = trio.Event()
@@ -139,7 +149,7 @@ class ServerProcess:
         self.last_heard = self.started_at
         self._process = process
         self._patience = min(_PATIENCE, grace / 3)
-        self._last_words = LastWords(log)
+        self._last_words = LastWords(log, on_stderr)
         self._splitter = LineSplitter(max_line, lambda size: report("mcp_line_dropped", size=size, limit=max_line))
         # Bounded in bytes, by send: a writer that blocks would hang each call beyond its deadline.
         self._outgoing, self._to_write = trio.open_memory_channel[bytes](math.inf)
@@ -160,14 +170,16 @@ class ServerProcess:
         log: Path | None,
         grace: float,
         report: Report,
+        max_line: int = MAX_LINE,
+        on_stderr: Callable[[bytes], object] | None = None,
     ) -> ServerProcess:
-        """Start *command*.
+        """Start *command*; what it writes to stderr is handed to *on_stderr* too.
 
         Raises:
             OSError: It cannot be started.
         """
         process = await reaper.spawn(command, env=env, cwd=cwd)
-        return cls(process, log=log, grace=grace, report=report)
+        return cls(process, log=log, grace=grace, report=report, max_line=max_line, on_stderr=on_stderr)
 
     @property
     def pid(self) -> int:

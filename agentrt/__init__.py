@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from agentrt.agent import Agent, NoOutcome, TaskFailed, TaskRefused
-from agentrt.config import Config, ConfigError, load
-from agentrt.fleet import Fleet, open_fleet
-from agentrt.ports import BusRefused, BusUnavailable, ToolError
-from agentrt.tasks import Outcome, Status, Task
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentrt.agent import Agent, NoOutcome, TaskFailed, TaskRefused
+    from agentrt.config import Config, ConfigError, load
+    from agentrt.fleet import Fleet, open_fleet
+    from agentrt.ports import BusRefused, BusUnavailable, ToolError
+    from agentrt.tasks import Outcome, Status, Task
+
+#: Where each name is. They are imported when they are first used: the kernel, or one small program, costs only itself.
+_WHERE = {
+    "Agent": "agent",
+    "NoOutcome": "agent",
+    "TaskFailed": "agent",
+    "TaskRefused": "agent",
+    "Config": "config",
+    "ConfigError": "config",
+    "load": "config",
+    "Fleet": "fleet",
+    "open_fleet": "fleet",
+    "BusRefused": "ports",
+    "BusUnavailable": "ports",
+    "ToolError": "ports",
+    "Outcome": "tasks",
+    "Status": "tasks",
+    "Task": "tasks",
+}
 
 __all__ = [
     "Agent",
@@ -25,3 +48,15 @@ __all__ = [
     "load",
     "open_fleet",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -2,28 +2,60 @@
 
 from __future__ import annotations
 
+import importlib
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from agentrt.cli import check, exits, init, look, run, send
-from agentrt.cli.pictures import plain
+from agentrt.cli import exits
+
+#: Where each command is: a function, or an app with commands of its own. A command is imported when it is wanted, so
+#: that a small one starts at once and stays small.
+_COMMANDS = {
+    "run": "agentrt.cli.run:run",
+    "check": "agentrt.cli.check:check",
+    "send": "agentrt.cli.send:send",
+    "outcome": "agentrt.cli.send:outcome",
+    "ps": "agentrt.cli.look:ps",
+    "tree": "agentrt.cli.look:tree",
+    "stop": "agentrt.cli.look:stop",
+    "init": "agentrt.cli.init:init",
+    "mcp": "agentrt.cli.mcp:app",
+}
 
 
 class _Group(TyperGroup):
-    """Ends a command that cannot do what it was asked to with a sentence and an exit code."""
+    """Imports a command when it is asked for; ends one that cannot do what it should with a sentence and a code."""
+
+    def list_commands(self, _ctx: Any) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: Any, name: str) -> Any:
+        if name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[name].partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        if not isinstance(found, typer.Typer):
+            alone = typer.Typer(rich_markup_mode=None, context_settings=_SETTINGS, add_completion=False)
+            alone.command(name)(found)
+            found = alone
+        return typer.main.get_command(found)
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except exits.Failure as failure:
+            from agentrt.cli.pictures import plain  # noqa: PLC0415 - it draws, which is more than most commands need.
+
             # What it quotes may come from anywhere; only its line breaks are ours.
             text = "\n".join(map(plain, str(failure).splitlines()))
             typer.echo(f"agentrt: {text}", err=True)
             raise typer.Exit(failure.code) from failure
 
+
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     name="agentrt",
@@ -34,7 +66,7 @@ app = typer.Typer(
     # A traceback is for mistakes of ours, and it shows no values: they may be secret.
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_SETTINGS,
 )
 
 
@@ -51,7 +83,3 @@ def _main(
     ] = False,
 ) -> None:
     pass
-
-
-for _command in (run.run, check.check, send.send, send.outcome, look.ps, look.tree, look.stop, init.init):
-    app.command()(_command)

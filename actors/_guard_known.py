@@ -1,0 +1,122 @@
+"""What a client and its server agreed on: all that the next server has to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from actors._guard_wire import Message, fingerprint
+
+#: May be asked twice: these only read, or say again what holds already.
+_SAFE = frozenset(
+    {
+        "completion/complete",
+        "initialize",
+        "logging/setLevel",
+        "ping",
+        "prompts/get",
+        "prompts/list",
+        "resources/list",
+        "resources/read",
+        "resources/subscribe",
+        "resources/templates/list",
+        "resources/unsubscribe",
+        "server/discover",
+        "subscriptions/listen",
+        "tasks/get",
+        "tasks/list",
+        "tasks/result",
+        "tools/list",
+    }
+)
+#: What a client may have kept, and what tells it that this changed, with the capability under which a server says so.
+_LISTS = {
+    "tools/list": ("tools", "notifications/tools/list_changed"),
+    "prompts/list": ("prompts", "notifications/prompts/list_changed"),
+    "resources/list": ("resources", "notifications/resources/list_changed"),
+}
+
+Ask = Callable[[str, Message | None, Callable[[Message], object]], None]
+
+
+class Known:
+    """Learns from what is answered, and repeats it to the next server.
+
+    Attributes:
+        initialize: The parameters of the client's handshake; None before it, and where the protocol has none.
+        result: What a server answered to it.
+        is_initialized: Whether the client said that it is done with the handshake.
+    """
+
+    def __init__(self) -> None:
+        self.initialize: Message | None = None
+        self.result: Message | None = None
+        self.is_initialized = False
+        self._log_level: Message | None = None
+        self._subscribed: dict[str, None] = {}
+        self._lists: dict[str, str] = {}
+        self._harmless: set[str] = set()
+
+    def is_safe(self, method: str, params: Message) -> bool:
+        """Whether asking again changes nothing more than asking once."""
+        if method == "tools/call":
+            return params.get("name") in self._harmless
+        return method in _SAFE
+
+    def handshake(self) -> Message | None:
+        """Return the parameters of the handshake with the next server; None where there is nothing to repeat."""
+        if self.initialize is None or self.result is None:
+            return None
+        return {**self.initialize, "protocolVersion": self.result["protocolVersion"]}
+
+    def learn(self, method: str, params: Message, message: Message) -> None:
+        """Take note of what a request of the client was answered."""
+        result = message.get("result")
+        if method == "initialize":
+            self.result = result
+            self.initialize = self.initialize if result is not None else None
+        if result is None:
+            return
+        if method == "logging/setLevel":
+            self._log_level = params
+        elif method == "resources/subscribe":
+            self._subscribed[params.get("uri", "")] = None
+        elif method == "resources/unsubscribe":
+            self._subscribed.pop(params.get("uri", ""), None)
+        elif method in _LISTS and "cursor" not in params:
+            self._lists[method] = fingerprint(result)
+        if method == "tools/list":
+            for tool in result.get("tools", ()):
+                (self._harmless.add if _is_harmless(tool) else self._harmless.discard)(tool.get("name"))
+
+    def repeat(self, ask: Ask, tell_client: Callable[[Message], object]) -> None:
+        """Tell a server that finished its handshake the rest, and the client of the lists that are others now."""
+        assert self.result is not None
+        if self._log_level is not None:
+            ask("logging/setLevel", self._log_level, _nothing)
+        for uri in self._subscribed:
+            ask("resources/subscribe", {"uri": uri}, _nothing)
+        for method in self._lists:
+            capability, notification = _LISTS[method]
+            if self.result.get("capabilities", {}).get(capability, {}).get("listChanged"):
+                self._look_for_change(ask, method, notification, tell_client)
+
+    def _look_for_change(
+        self, ask: Ask, method: str, notification: str, tell_client: Callable[[Message], object]
+    ) -> None:
+        def answered(message: Message) -> None:
+            if "result" in message and (found := fingerprint(message["result"])) != self._lists[method]:
+                self._lists[method] = found
+                tell_client({"method": notification})
+
+        ask(method, None, answered)
+
+
+def _is_harmless(tool: dict[str, Any]) -> bool:
+    """Whether its server says that a second call of it changes nothing more; hints as in the protocol's annotations."""
+    annotations = tool.get("annotations") or {}
+    return bool(annotations.get("readOnlyHint") or annotations.get("idempotentHint"))
+
+
+def _nothing(_message: Message) -> None:
+    return

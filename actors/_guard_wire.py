@@ -1,0 +1,37 @@
+"""JSON-RPC lines as the guard reads and writes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+#: JSON-RPC's own number for a line that is no JSON, and the first of those that are a server's to give away.
+PARSE_ERROR = -32700
+SERVER_ERROR = -32000
+
+Message = dict[str, Any]
+
+
+def key_of(identity: Any) -> str:
+    """Return what to find a request by: 1 and "1" are two ids."""
+    return json.dumps(identity)
+
+
+def write(message: Message) -> bytes:
+    """Return a message as a line."""
+    return json.dumps({"jsonrpc": "2.0", **message}, separators=(",", ":")).encode()
+
+
+def parse(line: bytes) -> Message | None:
+    """Return a line's message; None where it is none."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def fingerprint(result: Any) -> str:
+    """Return what is the same for two results that say the same."""
+    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,114 @@
+"""``agentrt mcp``: tool servers of any client, kept alive."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentrt.cli.exits import ExitCode, Failure
+from agentrt.config.problems import Invalid
+from agentrt.config.units import parse_duration, parse_size
+
+#: The entry point group of programs that stand for themselves.
+_GROUP = "agentrt.programs"
+
+app = typer.Typer(
+    name="mcp", help="Keep tool servers alive, for any MCP client.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.callback()
+def _mcp() -> None:
+    """Keep tool servers alive, for any MCP client."""
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except Invalid as error:
+        raise typer.BadParameter(_said(error)) from None
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except Invalid as error:
+        raise typer.BadParameter(_said(error)) from None
+
+
+def _said(error: Invalid) -> str:
+    return f"{error}; {error.hint}" if error.hint else str(error)
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def guard(  # noqa: PLR0917 - each is an option by its name.
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="The server, behind --.")],
+    name: Annotated[str | None, typer.Option(help="What the server is called in reports; else its command.")] = None,
+    wait: Annotated[
+        float, typer.Option(parser=_duration, metavar="DURATION", help="How long a request waits for a server.")
+    ] = "30s",  # type: ignore[assignment]  # The parser reads it.
+    start_timeout: Annotated[
+        float, typer.Option(parser=_duration, metavar="DURATION", help="For a new server to take the handshake.")
+    ] = "30s",  # type: ignore[assignment]  # As above, and below.
+    call_timeout: Annotated[
+        float, typer.Option(parser=_duration, metavar="DURATION", help="After which a call fails; 0s is never.")
+    ] = "0s",  # type: ignore[assignment]
+    ping_interval: Annotated[
+        float, typer.Option(parser=_duration, metavar="DURATION", help="Between looks at an idle server; 0s is never.")
+    ] = "30s",  # type: ignore[assignment]
+    memory_warn: Annotated[
+        int, typer.Option(parser=_size, metavar="SIZE", help="Resident memory to warn at; 0 is none.")
+    ] = "0",  # type: ignore[assignment]
+    memory_limit: Annotated[
+        int, typer.Option(parser=_size, metavar="SIZE", help="Resident memory at which it is replaced; 0 is none.")
+    ] = "0",  # type: ignore[assignment]
+    restart_every: Annotated[
+        float, typer.Option(parser=_duration, metavar="DURATION", help="Age at which it is replaced; 0s is never.")
+    ] = "0s",  # type: ignore[assignment]
+    warm_spare: Annotated[  # noqa: FBT002 - an option.
+        bool, typer.Option("--warm-spare", help="Keep a second server started, which takes over at once.")
+    ] = False,
+    max_line: Annotated[
+        int, typer.Option(parser=_size, metavar="SIZE", help="The longest line that passes.")
+    ] = "32MiB",  # type: ignore[assignment]
+    status_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the status is kept, as JSON.", dir_okay=False)
+    ] = None,
+    metrics: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Prometheus metrics on this port of loopback; 0 is any.")
+    ] = None,
+) -> None:
+    """Wrap a stdio MCP server, so that its client notices nothing of its crashes but a pause.
+
+    Put it before the command in any MCP client's configuration: agentrt mcp guard -- COMMAND...
+
+    The session goes on with the next server. A request in flight is sent again where that is safe (it only reads, its
+    tool is declared idempotent, or the dead server never read it), else it fails at once: "outcome unknown".
+    """
+    status = _program("mcp-guard")(
+        command=command,
+        name=name or Path(command[0]).name,
+        wait=wait,
+        start_timeout=start_timeout,
+        call_timeout=call_timeout,
+        ping_interval=ping_interval,
+        memory_warn=memory_warn,
+        memory_limit=memory_limit,
+        restart_every=restart_every,
+        warm_spare=warm_spare,
+        max_line=max_line,
+        status_file=status_file,
+        metrics_port=metrics,
+    )
+    raise typer.Exit(status)
+
+
+def _program(name: str) -> Callable[..., int]:
+    for point in importlib.metadata.entry_points(group=_GROUP, name=name):
+        program: Callable[..., int] = point.load()
+        return program
+    raise Failure(f"the program {name!r} is not installed; install agentrt again", ExitCode.BROKEN)
