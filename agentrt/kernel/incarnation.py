@@ -8,7 +8,6 @@ handed to the runtime.
 from __future__ import annotations
 
 import contextvars
-import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,8 @@ from agentrt.kernel.actor import Actor, ActorContext
 from agentrt.kernel.beside import Beside
 from agentrt.kernel.endings import BEYOND_US, ENDS_RUN, exit_of, exit_record, joined, leaf, only, suspect, without
 from agentrt.kernel.exits import Cause, Exit, ExitKind
-from agentrt.kernel.leash import LastResort, Leash
+from agentrt.kernel.farewells import Farewells, nothing
+from agentrt.kernel.leash import LastResort, Leash, start_in_time
 from agentrt.kernel.owner import StopRequested
 from agentrt.kernel.serving import Serving
 
@@ -75,8 +75,9 @@ class Incarnation:
     _zombie: Exit | None = None
     reason = ""
     failure: Exception | None = None
+    _crash: BaseException | None = None
     masked: Cause | None = None
-    _endings: dict[object, Callable[[Exit], None]] | None = None
+    _endings: Farewells | None = None
     verdict: LimitVerdict | None = None
     _end_timer: Timer | None = None
 
@@ -125,11 +126,16 @@ class Incarnation:
 
     def kill(self, reason: str) -> None:
         """Cancel all of it, through its shields too if it does not end; give it up if it does not end even then."""
-        if self._ended or self._last_resort is not None:
+        if self._ended or (self.is_cancelled and self._last_resort is not None):
             return
         self.reason = reason
         self._cancel(reason)
-        self._last_resort = LastResort(self, self._owner.patience_of(self.child))
+        self._hold_to_its_end()
+
+    def _hold_to_its_end(self) -> None:
+        """Do not wait for ever for one that is to end."""
+        if self._last_resort is None:
+            self._last_resort = LastResort(self, self._owner.patience_of(self.child))
 
     def kill_at_once(self, reason: str) -> None:
         """Kill it because it is asked to end without any grace."""
@@ -154,33 +160,31 @@ class Incarnation:
     def at_end(self, callback: Callable[[Exit], None]) -> Callable[[], None]:
         """Call *callback* once, when this ended or was given up; at once where that was before.
 
-        It is called before the supervisor hears of the end, in the order of asking, and must neither block nor raise.
+        It is called before the supervisor hears of the end, in the order of asking, and must not block. One that raises
+        is reported.
 
         Returns:
             The function that takes it back; done twice, or too late, it does no harm.
         """
         if self.exit is not None:
             callback(self.exit)
-            return _nothing
+            return nothing
         if self._endings is None:
-            self._endings = {}
-        endings, key = self._endings, object()
-        endings[key] = callback
-
-        def take_back() -> None:
-            endings.pop(key, None)
-
-        return take_back
+            self._endings = Farewells()
+        return self._endings.add(callback)
 
     def pierced(self, shields: int) -> None:
         """Take down that so many shields were taken off, which keep its cancellation out no more."""
-        self.reason += "; its shield was pierced"
+        self.reason = "; ".join(filter(None, [self.reason, "its shield was pierced"]))
         self.cell.runtime.pierced(self, shields, self.reason)
 
     def give_up(self) -> None:
         """Report it as a zombie: it swallows its cancellation, or waits for what knows none. It reads no more."""
         since = "; ".join(filter(None, [self.reason, "it was cancelled and is still here"]))
-        self._zombie = exit_record(self, ExitKind.ZOMBIE, since)
+        beside = self._beside.error if self._beside is not None else None
+        crash = self._crash if self._crash is not None else beside
+        cause = Cause.of(crash) if crash is not None else None
+        self._zombie = exit_record(self, ExitKind.ZOMBIE, since, cause=cause)
         self.is_stopping = True
         self.serving.stop()
         self.serving.lose_in_hand(self._zombie)
@@ -218,6 +222,10 @@ class Incarnation:
             # A handler that was cancelled took the scope with it.
             goes_on = self.serving.take_cancelled() and not self._is_over(error)
         if self._beside is not None:
+            if error is not None and not self.is_stopping:
+                # Nobody else bounds what it leaves behind; a stop has its grace.
+                self._crash = without(error, trio.Cancelled)
+                self._hold_to_its_end()
             await self._beside.end(self._reason_text("it ended"))
         try:
             if (beyond_us := self._end(error)) is not None:
@@ -225,6 +233,7 @@ class Incarnation:
         finally:
             # An exception knows this frame; together they would keep alive all that the actor knew.
             del error
+            self._crash = None
 
     def _is_over(self, error: BaseException | None) -> bool:
         failed = self.is_cancelled or (self._beside is not None and self._beside.error is not None)
@@ -251,24 +260,13 @@ class Incarnation:
         self.actor = actor = self.cell.runtime.factory_of(self.child.spec)()
         actor.context = ActorContext(self.cell, self)
         if type(actor).on_start is not Actor.on_start:
-            await self._start_in_time(actor)
+            await start_in_time(self, actor, self.child.spec.start_timeout)
         self.started_at = self.last_progress = self.cell.runtime.timers.now()
         if (limits := self.child.spec.limits).is_set:
             self._leash = Leash(self, limits)
         if self.exit is None:
             self._owner.has_started(self)
         return actor
-
-    async def _start_in_time(self, actor: Actor) -> None:
-        limit, timers = self.child.spec.start_timeout, self.cell.runtime.timers
-        if limit == math.inf:
-            await actor.on_start()
-            return
-        timer = timers.at(timers.now() + limit, self.kill, f"its start took longer than {limit:g} s")
-        try:
-            await actor.on_start()
-        finally:
-            timer.cancel()
 
     async def _run(self, actor: Actor) -> None:
         if actor.stops_itself:
@@ -339,6 +337,7 @@ class Incarnation:
         if self._scope is not None:
             self._scope.cancel(reason=self._reason_text("a task of its own failed"))
             self.serving.look_up()
+            self._hold_to_its_end()
 
     def _time_own_end(self) -> None:
         if not self.is_stopping:
@@ -394,17 +393,10 @@ class Incarnation:
         self.failure = None
         self.cell.record(exit_)
         if self._endings is not None:
-            # One of them may take back another that has not been called yet.
-            for key in tuple(self._endings):
-                if (callback := self._endings.pop(key, None)) is not None:
-                    callback(exit_)
+            self._endings.call(exit_, self.cell.runtime.events)
         self._owner.has_ended(self, exit_)
         # A ref that somebody keeps leads here, and must not lead on to all that lived beside it.
         del self._owner
 
     def _reason_text(self, reason: str) -> str:
         return f"agentrt: {self.cell.path} generation {self.generation}: {reason}"
-
-
-def _nothing() -> None:
-    """Take back what was called already."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from agentrt.kernel._trio_internals import pierce
 from agentrt.policy.watchdog import Limits, judge, next_due
 
 if TYPE_CHECKING:
+    from agentrt.kernel.actor import Actor
     from agentrt.kernel.incarnation import Incarnation
     from agentrt.kernel.timers import Timer
 
@@ -15,6 +17,19 @@ if TYPE_CHECKING:
 ZOMBIE_AFTER = 5.0
 #: Seconds that it has to end once its shields were taken off.
 PIERCE_GRACE = 1.0
+
+
+async def start_in_time(incarnation: Incarnation, actor: Actor, limit: float) -> None:
+    """Have *actor* prepare; its incarnation is killed where that takes longer than *limit* seconds."""
+    if limit == math.inf:
+        await actor.on_start()
+        return
+    timers = incarnation.cell.runtime.timers
+    timer = timers.at(timers.now() + limit, incarnation.kill, f"its start took longer than {limit:g} s")
+    try:
+        await actor.on_start()
+    finally:
+        timer.cancel()
 
 
 class Leash:

@@ -16,7 +16,7 @@ from agentrt.kernel.cell import Cell
 from agentrt.kernel.children import Child, ChildState
 from agentrt.kernel.errors import NoSuchChild, TreeFailed
 from agentrt.kernel.events import EventStream
-from agentrt.kernel.exits import Exit
+from agentrt.kernel.exits import Cause, Exit
 from agentrt.kernel.incarnation import Incarnation
 from agentrt.kernel.launch import grace_of, launch, patience_of, stack_of, time_stop
 from agentrt.kernel.mailbox_spec import MailboxSpec
@@ -75,7 +75,7 @@ class Runtime:
     def __init__(self, root: SupervisorSpec, *, seed: int | None = None, events: EventStream | None = None) -> None:
         self.events = events or EventStream()
         self.random = random.Random(seed)  # noqa: S311 - jitter, no secret.
-        self.timers = Timers()
+        self.timers = Timers(self._timer_failed)
         self.zombies: list[Exit] = []
         self.body = trio.CancelScope()
         self._root = Child(root, Cell(root.id, None, self, MailboxSpec()))
@@ -115,6 +115,10 @@ class Runtime:
         """Take down that a zombie ended after all."""
         self.zombies.remove(exit_)
         self.events.emit("actor_zombie_ended", exit_.path, generation=incarnation.generation)
+
+    def _timer_failed(self, error: Exception) -> None:
+        cause = Cause.of(error)
+        self.events.emit("timer_failed", self._root.cell.path, error=str(cause), traceback=cause.traceback)
 
     def end_run(self, error: BaseException) -> None:
         """End the run in order, and raise *error* from it at the end."""

@@ -60,12 +60,16 @@ class Timer:
 class Timers:
     """A heap of what is due and the task that serves it in due order.
 
-    What fires is synchronous and short; it runs in the timers' task and must not raise.
+    What fires is synchronous and short; it runs in the timers' task.
+
+    Args:
+        on_failed: Called with what one that fires raises; the others fire all the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_failed: Callable[[Exception], None]) -> None:
         #: Read Trio's clock, at a third of what ``trio.current_time`` costs.
         self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
+        self._on_failed = on_failed
         self._heap: list[tuple[float, int, Due]] = []
         self._count = 0
         self._cancelled = 0
@@ -102,7 +106,10 @@ class Timers:
         while self._heap and self._heap[0][0] <= now:
             _, _, due = heapq.heappop(self._heap)
             if due.is_pending:
-                due.fire()
+                try:
+                    due.fire()
+                except Exception as error:  # noqa: BLE001 - all that is timed in this run stands on this task.
+                    self._on_failed(error)
             else:
                 self._cancelled -= 1
 

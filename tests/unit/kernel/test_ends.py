@@ -6,7 +6,21 @@ import gc
 import weakref
 
 import trio
-from kernel_kit import ONE_SECOND, Boom, Plan, crash, hang, hello, loop, open_runtime, probe, quiet, stubborn, tree
+from kernel_kit import (
+    ONE_SECOND,
+    Boom,
+    Plan,
+    crash,
+    hang,
+    hello,
+    loop,
+    open_runtime,
+    probe,
+    quiet,
+    recorder,
+    stubborn,
+    tree,
+)
 from watch_kit import keeper, monitor
 
 from agentrt.kernel import Actor, ExitKind, TerminateChild
@@ -42,6 +56,34 @@ async def test_an_end_that_was_before_calls_back_at_once(autojump_clock) -> None
         await crash(runtime.ref("top/a"))
         incarnation.at_end(called.append)()
         assert called == [runtime.ref("top/a")._cell.last_exit]
+
+
+async def test_a_callback_that_raises_is_reported_and_stands_in_nobodys_way(autojump_clock) -> None:
+    """Neither the others nor the supervisor, which would wait for ever to hear of the end."""
+    called = []
+    events, seen = recorder()
+    async with open_runtime(tree(probe("a"), probe("b")), events=events) as runtime:
+        incarnation = runtime.ref("top/a").incarnation
+        incarnation.at_end(lambda _: int("no number"))
+        incarnation.at_end(called.append)
+        await crash(runtime.ref("top/a"))
+        assert called == [runtime.ref("top/a")._cell.last_exit]
+        assert await runtime.ref("top/a").call(hello) == "a 2"
+        assert await runtime.ref("top/b").call(hello) == "b 1"
+    (failed,) = [event for event in seen if event.kind == "end_callback_failed"]
+    assert failed.path == "top/a"
+    assert failed.fields["error"].startswith("ValueError: invalid literal")
+    assert "test_ends.py" in failed.fields["traceback"]
+
+
+async def test_a_timer_that_raises_ends_nobody(autojump_clock) -> None:
+    events, seen = recorder()
+    async with open_runtime(tree(probe("a")), events=events) as runtime:
+        runtime.timers.at(1.0, int, "no number")
+        await trio.sleep(2)
+        assert await runtime.ref("top/a").call(hello) == "a 1"
+    (failed,) = [event for event in seen if event.kind == "timer_failed"]
+    assert (failed.path, failed.fields["error"][:10]) == ("top", "ValueError")
 
 
 # A failure from outside

@@ -10,8 +10,13 @@ from agentrt.kernel.timers import Timers
 
 
 @pytest.fixture
-async def timers():
-    timers = Timers()
+def failed() -> list[Exception]:
+    return []
+
+
+@pytest.fixture
+async def timers(failed):
+    timers = Timers(failed.append)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(timers.run)
         yield timers
@@ -142,3 +147,15 @@ async def test_many_timers_fire_once_each_in_order(timers, autojump_clock) -> No
     await trio.sleep(100)
     expected = sorted((number for number in range(1000) if number % 3), key=lambda number: (number % 100, number))
     assert fired == [number for number in expected if number % 100 <= 50 or number % 3 == 2]
+
+
+async def test_a_timer_that_raises_is_reported_and_the_others_fire(timers, failed, autojump_clock) -> None:
+    """All that is timed in a run stands on one task."""
+    fired = []
+    timers.at(1.0, fired.append, "before")
+    timers.at(1.0, int, "no number")
+    timers.at(1.0, fired.append, "after")
+    timers.at(2.0, fired.append, "later")
+    await trio.sleep(3)
+    assert fired == ["before", "after", "later"]
+    assert [type(error) for error in failed] == [ValueError]
