@@ -144,9 +144,10 @@ class Incarnation:
         self.kill(reason)
 
     def exceeded(self, verdict: LimitVerdict) -> None:
-        """Kill it because it reached a limit."""
-        self.verdict = verdict
-        self.kill(f"{verdict.value} (last progress: {self.last_progress_note or 'none'})")
+        """Kill it because it reached a limit; where it is on its way down already, what came first stands."""
+        if not self.is_cancelled:
+            self.verdict = verdict
+            self.kill(f"{verdict.value} (last progress: {self.last_progress_note or 'none'})")
 
     def fail(self, error: Exception) -> None:
         """Crash it from outside: all of it is cancelled, and *error* is the cause that its exit names.

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from agentrt.kernel.timers import Timer
 
 #: Seconds after which a cancelled incarnation that did not end is pierced, and given up as a zombie where it cannot be.
-ZOMBIE_AFTER = 5.0
+#: One more than Trio gives a process, between its SIGTERM and its SIGKILL, when what waits for it is cancelled.
+ZOMBIE_AFTER = 6.0
 #: Seconds that it has to end once its shields were taken off.
 PIERCE_GRACE = 1.0
 

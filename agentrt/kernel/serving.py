@@ -100,7 +100,9 @@ class Serving:
         """Set the message in hand aside; see :meth:`Mailbox.stash`."""
         if self.in_hand is None or current_serving.get() is not self:
             raise RuntimeError(f"{self._cell.path}: only a handler can stash, and the message that it handles, once")
-        self._cell.mailbox.stash(self.in_hand)
+        if self.in_hand.stage is not Stage.SETTLED:
+            # Else its caller gave up just now, and nobody waits for it.
+            self._cell.mailbox.stash(self.in_hand)
         self._set_aside, self.in_hand = self.in_hand, None
 
     def lose_in_hand(self, exit_: Exit) -> None:

@@ -24,6 +24,7 @@ from kernel_kit import (
 from watch_kit import keeper, monitor
 
 from agentrt.kernel import Actor, ExitKind, TerminateChild
+from agentrt.policy.watchdog import Limits
 
 
 async def test_an_end_calls_back_once_in_order_and_before_the_supervisor_hears(autojump_clock) -> None:
@@ -123,6 +124,23 @@ async def test_one_that_is_failed_while_it_starts_did_not_start(autojump_clock) 
         exit_ = runtime.ref("top/a")._cell.last_exit
         assert (exit_.kind, exit_.started) == (ExitKind.CRASHED, False)
         assert str(exit_.cause) == "Boom: from outside"
+
+
+async def test_one_that_is_failed_stays_so_where_it_reaches_a_limit_on_the_way(autojump_clock) -> None:
+    """What came first stands."""
+
+    async def tidy_up(_: Actor) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(4)
+
+    async with open_runtime(tree(probe("a", limits=Limits(total=3.0)))) as runtime:
+        ref = runtime.ref("top/a")
+        await ref.cast(tidy_up)
+        await trio.sleep(1)
+        ref.incarnation.fail(Boom("from outside"))
+        assert await ref.call(hello) == "a 2"
+        exit_ = ref._cell.last_exit
+        assert (exit_.kind, exit_.reason, exit_.uptime) == (ExitKind.CRASHED, "Boom: from outside", 4.0)
 
 
 async def test_what_it_raises_on_the_way_is_told_with_the_failure(autojump_clock) -> None:

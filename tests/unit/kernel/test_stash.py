@@ -224,6 +224,27 @@ async def test_a_stashed_call_that_was_given_up_is_gone(autojump_clock) -> None:
     assert figures(ref) == {"expired": 2, "answered": 3}
 
 
+async def test_a_call_that_was_given_up_just_now_takes_no_place_in_the_stash(autojump_clock) -> None:
+    """Its handler may come to stash it all the same, and nothing of it must come back."""
+
+    async def stash_late(actor: Door) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            actor.stash()
+
+    async with open_runtime(tree(door(mailbox=MailboxSpec(capacity=2, stash=1)))) as runtime:
+        ref = runtime.ref("top/a")
+        for _ in range(3):
+            with pytest.raises(CallTimeout):
+                await ref.call(stash_late, timeout=1)
+        await quiet()
+        assert figures(ref) == {"expired": 3}
+        assert await ref.call(unlock) == 0
+        mailbox = ref._cell.mailbox
+        assert (mailbox._stale, mailbox._limit) == (0, 2)
+
+
 async def test_a_call_may_be_given_up_after_it_was_unstashed(autojump_clock) -> None:
     """It is as any other that waits then."""
     log, answers = [], []
