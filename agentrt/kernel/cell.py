@@ -172,9 +172,9 @@ class Cell:
             error=exit_.summary(),
         )
 
-    def has_in_hand(self, envelope: Envelope) -> bool:
-        """Whether the actor works on *envelope* right now."""
-        return self.incarnation is not None and self.incarnation.serving.in_hand is envelope
+    def waits_for(self) -> list[Cell]:
+        """List those whom the handler at work waits for; it handles nothing else meanwhile."""
+        return self.incarnation.serving.waits_for() if self.incarnation is not None else []
 
     # Its places and its end
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, overload
 import trio
 
 from agentrt.kernel.errors import CallCycle
-from agentrt.kernel.messages import Asks, Call, Cast, Envelope, M_contra, R, current_serving
+from agentrt.kernel.messages import Asks, Call, Cast, M_contra, R, current_serving
 
 if TYPE_CHECKING:
     from agentrt.kernel.actor import Actor
@@ -81,12 +81,12 @@ class ActorRef(Generic[M_contra]):
         Args:
             message: Anything that the actor handles.
             timeout: Seconds for all of it, the wait for room in the mailbox included; by default the inherited
-                deadline, else 60 s.
+                deadline, else 60 s. ``math.inf`` waits as long as the caller itself.
 
         Raises:
             CallTimeout: No answer in time.
             ActorDied: It died over this message, or is gone for good.
-            CallCycle: It waits, directly or not, for the caller.
+            CallCycle: It waits, directly or not, for the caller, which handles a message itself.
             MailboxFull: No room, and its mailbox rejects.
             Refusal: The handler said no.
         """
@@ -94,11 +94,13 @@ class ActorRef(Generic[M_contra]):
         parent = serving.in_hand if serving is not None else None
         deadline = math.inf if timeout is None else trio.current_time() + timeout
         if parent is not None:
-            self._refuse_cycle(parent)
             deadline = min(deadline, parent.deadline)
-        if deadline == math.inf:
+        if timeout is None and deadline == math.inf:
             deadline = trio.current_time() + DEFAULT_CALL_TIMEOUT
         envelope = Call(message, self._cell, parent, deadline, trio.lowlevel.current_task())
+        if serving is not None and parent is not None:
+            self._refuse_cycle(parent.target)
+            serving.asks(envelope)
         self._cell.submit_call(envelope)
         self._cell.runtime.timers.push(deadline, envelope)
         # Where the caller is cancelled already, the call is taken back before anybody sees it.
@@ -128,15 +130,21 @@ class ActorRef(Generic[M_contra]):
         """
         return await self._cell.wait_gone()
 
-    def _refuse_cycle(self, parent: Envelope) -> None:
-        """Raise where the actor itself waits, through any number of calls, for the handler that would call it."""
-        chain = [self._cell.path]
-        link: Envelope | None = parent
-        while link is not None and link.target.has_in_hand(link):
-            chain.append(link.target.path)
-            if link.target is self._cell:
-                raise CallCycle(tuple(reversed(chain)))
-            link = link.parent
+    def _refuse_cycle(self, caller: Cell) -> None:
+        """Raise where the actor itself waits, through any number of calls, for the one whose handler would call it.
+
+        Whoever handles a message takes no other, so it does not matter whether that one has to do with this call.
+        """
+        chains: list[tuple[Cell, ...]] = [(self._cell,)]
+        seen: set[Cell] = set()
+        while chains:
+            chain = chains.pop()
+            last = chain[-1]
+            if last is caller:
+                raise CallCycle(tuple(cell.path for cell in (*chain, self._cell)))
+            if last not in seen:
+                seen.add(last)
+                chains += [(*chain, cell) for cell in last.waits_for()]
 
     def __repr__(self) -> str:
         """Path and state."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agentrt.kernel.actor import Actor
     from agentrt.kernel.cell import Cell
     from agentrt.kernel.exits import Exit
-    from agentrt.kernel.messages import Envelope
+    from agentrt.kernel.messages import Call, Envelope
 
 #: Messages handled between two checkpoints, and seconds, whichever is first: what fairness costs is paid per batch.
 #: A message to another actor can meet two batches of a flooded one, in its sender's pass of the scheduler and in its
@@ -46,6 +46,7 @@ class Serving:
     """
 
     __slots__ = (
+        "_asked",
         "_cell",
         "_scope",
         "_set_aside",
@@ -59,6 +60,7 @@ class Serving:
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
+        self._asked: tuple[Call, ...] = ()
         self._scope: trio.CancelScope | None = None
         self._set_aside: Envelope | None = None
         self._stopping = False
@@ -89,6 +91,15 @@ class Serving:
         """Return whether a handler was cancelled, once."""
         was, self.was_cancelled = self.was_cancelled, False
         return was
+
+    def asks(self, call: Call) -> None:
+        """Take down that the handler at work waits for the answer to *call*; it may wait for several at once."""
+        self._asked = (*(one for one in self._asked if one.is_pending), call)
+
+    def waits_for(self) -> list[Cell]:
+        """List those whom the handler at work waits for."""
+        in_hand = self.in_hand
+        return [one.target for one in self._asked if one.is_pending and one.parent is in_hand]
 
     def look_up(self) -> None:
         """Look whether it was stopped or cancelled before the next message is begun."""

@@ -18,6 +18,7 @@ from agentrt.kernel import (
     WhichChildren,
 )
 from agentrt.testing.simulate.plan import Admin, How, Order, Verb
+from agentrt.testing.simulate.waits import may_be_cycle, must_be_cycle
 from agentrt.testing.simulate.world import Message, Urgent, World
 
 #: Seconds that a call waits where nobody says otherwise, as the kernel documents it.
@@ -91,7 +92,16 @@ async def _taken_down(world: World, message: Message, sending: Awaitable[Any], s
         outcome = success
     except Exception as error:
         outcome = type(error).__name__
+        _check_cycle(world, message, outcome)
         raise
     finally:
         world.settled(message, outcome)
     return result
+
+
+def _check_cycle(world: World, message: Message, outcome: str) -> None:
+    """Hold a cycle, and a call that had no answer in time, to who waits for whom at this moment."""
+    if outcome == "CallCycle" and not may_be_cycle(world.messages, message):
+        world.violate("a cycle is one", f"{message} would wait for nobody who waits for it")
+    if outcome == "CallTimeout" and must_be_cycle(world.messages, message, trio.current_time()):
+        world.violate("a cycle fails at once", f"{message} waited for an actor that waited for its own")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
 import pytest
@@ -235,6 +237,91 @@ async def test_a_call_cycle_fails_at_once_and_names_the_chain(autojump_clock, fi
         await getattr(a, first)(forth)
         await trio.sleep(1)
     assert chains == [(("top/a", "top/b", "top/a"), 0.0)]
+
+
+async def test_two_actors_that_call_each_other_at_the_same_time_are_a_cycle(autojump_clock) -> None:
+    """Each handles a message of its own, and none of the two calls has to do with the other; both would wait."""
+    told = []
+
+    async with open_runtime(tree(probe("a"), probe("b"))) as runtime:
+
+        def ask(path: str) -> Callable[[Actor], Awaitable[None]]:
+            async def message(actor: Actor) -> None:
+                await trio.sleep(1)
+                try:
+                    told.append(await runtime.ref(path).call(hello))
+                except CallCycle as cycle:
+                    told.append(cycle.chain)
+
+            return message
+
+        runtime.ref("top/a").cast_nowait(ask("top/b"))
+        runtime.ref("top/b").cast_nowait(ask("top/a"))
+        await trio.sleep(1)
+        await quiet()
+    assert told[0] in {("top/a", "top/b", "top/a"), ("top/b", "top/a", "top/b")}
+    # Who asked first is answered, since the other went on.
+    assert told[1:] == ["b 1" if told[0][0] == "top/a" else "a 1"]
+
+
+async def test_a_cycle_is_found_through_any_of_the_calls_that_a_handler_waits_for(autojump_clock) -> None:
+    told = []
+
+    async with open_runtime(tree(*(probe(name) for name in "abcd"))) as runtime:
+        refs = {name: runtime.ref(f"top/{name}") for name in "abcd"}
+
+        async def ask_two(_: Actor) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(refs["b"].call, wait(5))
+                nursery.start_soon(refs["c"].call, wait(5))
+
+        async def ask_d(_: Actor) -> None:
+            await refs["d"].call(wait(5))
+
+        async def ask_a(_: Actor) -> None:
+            await trio.sleep(1)
+            try:
+                await refs["a"].call(hello)
+            except CallCycle as cycle:
+                told.append((cycle.chain, trio.current_time()))
+
+        refs["d"].cast_nowait(ask_a)
+        await quiet()
+        refs["c"].cast_nowait(ask_d)
+        await quiet()
+        refs["a"].cast_nowait(ask_two)
+        await trio.sleep(2)
+    assert told == [(("top/a", "top/c", "top/d", "top/a"), 1.0)]
+
+
+async def test_a_call_that_is_over_is_part_of_no_cycle(autojump_clock) -> None:
+    """Answered or given up: whoever made it waits no more."""
+    answers = []
+
+    async with open_runtime(tree(probe("a"), probe("b"))) as runtime:
+        a, b = runtime.ref("top/a"), runtime.ref("top/b")
+
+        async def ask_and_go_on(_: Actor) -> None:
+            await b.call(hello)
+            with pytest.raises(CallTimeout):
+                await b.call(wait(5), timeout=1)
+            await trio.sleep(3)
+
+        async def ask_a(_: Actor) -> None:
+            answers.append(await a.call(hello))
+
+        await a.cast(ask_and_go_on)
+        await trio.sleep(2)
+        await b.call(ask_a)
+        assert trio.current_time() == 4.0
+    assert answers == ["a 1"]
+
+
+async def test_a_call_without_any_limit_waits_as_long_as_its_caller(autojump_clock) -> None:
+    """Infinity is not the default."""
+    async with open_runtime(tree(probe("a"))) as runtime:
+        assert await runtime.ref("top/a").call(wait(1000), timeout=math.inf) == "waited"
+    assert trio.current_time() == 1000.0
 
 
 async def test_an_actor_that_calls_itself_is_a_cycle(autojump_clock) -> None:
