@@ -89,6 +89,8 @@ class Cell:
     below: MutableMapping[str, Cell] = cast("MutableMapping[str, Cell]", _NONE)
     #: What a supervisor knows of its children, in its present or last incarnation.
     children: Mapping[str, Child] = _NONE
+    #: It is being stopped for good.
+    turns_callers_away = False
     _is_gone = False
     _gone: trio.Event | None = None
     _drops_told_at = -math.inf
@@ -137,6 +139,9 @@ class Cell:
     def submit_call(self, envelope: Envelope) -> None:
         """Queue a call; see :meth:`Mailbox.put_call`."""
         self._check_open()
+        if self.turns_callers_away:
+            self.counts.undelivered += 1
+            raise self._stopping()
         if self.mailbox.put_call(envelope):
             self._tell_of_drops()
 
@@ -188,10 +193,22 @@ class Cell:
 
     def open(self) -> None:
         """Take messages: an incarnation begins."""
+        self.turns_callers_away = False
         if self._is_gone:
             self._is_gone = False
             self.mailbox.open()
             self._gone = None
+
+    def turn_callers_away(self) -> None:
+        """Fail whoever waits for an answer, or will ask: the actor is being stopped, and begins no further message.
+
+        What nobody waits for stays: it may be started again after all.
+        """
+        if self._is_gone or self.turns_callers_away:
+            return
+        self.turns_callers_away = True
+        if left := self.mailbox.bury_calls(self._stopping):
+            self.runtime.events.emit("messages_undelivered", self.path, count=left)
 
     def close(self) -> None:
         """Fail whatever waits: the actor will not be started again by itself."""
@@ -221,6 +238,9 @@ class Cell:
 
     def _died(self) -> ActorDied:
         return ActorDied(self.path, self.generation, self.last_exit)
+
+    def _stopping(self) -> ActorDied:
+        return ActorDied(self.path, self.generation, None, "is being stopped")
 
     def _check_open(self) -> None:
         if self._is_gone:

@@ -34,18 +34,18 @@ class Ignore(KernelError):
 
 
 class ActorDied(KernelError):
-    """The actor that was asked died before it answered, or is gone for good.
+    """The actor that was asked died before it answered, is gone for good, or is being stopped for good.
 
     You do not get it for messages that wait in the mailbox of an actor that will be restarted: those stay.
 
     Attributes:
         path: The actor.
         generation: The incarnation that died; 0 where none was ever started.
-        exit: Its exit record, where there is one.
+        exit: Its exit record, where there is one; None where it is only being stopped.
     """
 
-    def __init__(self, path: str, generation: int, exit_: Exit | None) -> None:
-        self.headline = f"{path} (generation {generation}) is gone"
+    def __init__(self, path: str, generation: int, exit_: Exit | None, what: str = "is gone") -> None:
+        self.headline = f"{path} (generation {generation}) {what}"
         super().__init__(f"{self.headline}: {exit_.summary()}" if exit_ is not None else self.headline)
         self.path = path
         self.generation = generation

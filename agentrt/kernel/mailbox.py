@@ -12,7 +12,7 @@ import trio
 
 from agentrt.kernel.errors import MailboxFull, StashFull
 from agentrt.kernel.mailbox_spec import MailboxSpec, MailboxStatistics, Overflow
-from agentrt.kernel.messages import Cast, Stage
+from agentrt.kernel.messages import Call, Cast, Stage
 
 if TYPE_CHECKING:
     from agentrt.kernel.cell import Cell
@@ -309,6 +309,16 @@ class Mailbox:
         """Take messages, again."""
         self._is_open = True
         self._count_stale(0)
+
+    def bury_calls(self, error: Callable[[], Exception]) -> int:
+        """Fail the calls that wait, be it for room or set aside, each with its own *error*; return how many."""
+        waiting = chain(*self._lanes[1:], self.messages, self._stash or (), *self._lines)
+        calls = [one for one in waiting if isinstance(one, Call) and one.is_pending]
+        for call in calls:
+            stage = call.stage
+            call.bury(error())
+            self.discard(call, stage)
+        return len(calls)
 
     def close(self, error: Callable[[], Exception]) -> int:
         """Fail all that waits, and those who wait for room, each with its own *error*; return how many there were.

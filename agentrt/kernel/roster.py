@@ -120,6 +120,7 @@ class Roster:
     def recall(self, child: Child) -> None:
         """Have *child* started, which is stopped first where it lives."""
         child.cycle = child.is_alive
+        child.cell.turns_callers_away = False
         if not child.is_alive:
             child.state = ChildState.DOWN
         self._want(child)
@@ -128,6 +129,7 @@ class Roster:
         """Have *child* stopped, and left down until somebody asks for it."""
         self.unwant(child)
         if child.is_alive:
+            self._turn_callers_away(child)
             self.touch(child)
         else:
             self.retire(child, child.state if child.is_final else ChildState.DOWN)
@@ -200,6 +202,7 @@ class Roster:
         self.why = why
         for child in tuple(self.children.values()):
             if child.is_alive:
+                self._turn_callers_away(child)
                 self.touch(child)
             else:
                 self.retire(child, child.state if child.is_final else ChildState.DOWN)
@@ -303,7 +306,14 @@ class Roster:
         child.why = self.why or child.why
         child.cancel_timers()
         child.state = ChildState.STOPPING
+        self._turn_callers_away(child)
         grace = min(grace_of(child), max(0.0, self._end_by - now))
         timer = time_stop(child.incarnation, reason, grace)
         if timer is not None:
             child.timers.append(timer)
+
+    def _turn_callers_away(self, child: Child) -> None:
+        """Let nobody wait for the answer of an actor that stops for good; a supervisor answers until it ended."""
+        is_for_good = self.ending is not None or not (child.cycle and child.wanted)
+        if child.state is ChildState.STOPPING and is_for_good and isinstance(child.spec, ChildSpec):
+            child.cell.turn_callers_away()

@@ -40,6 +40,7 @@ from agentrt.kernel import (
     TreeFailed,
     WhenExhausted,
 )
+from agentrt.kernel.leash import PIERCE_GRACE, ZOMBIE_AFTER
 from agentrt.kernel.owner import StopRequested
 from agentrt.kernel.roster import ChildExited, ChildStarted
 from agentrt.policy.backoff import Backoff
@@ -461,7 +462,7 @@ async def test_a_zombie_does_not_keep_its_supervisor_from_escalating(autojump_cl
         backoff=AT_ONCE,
     )
     async with open_runtime(tree(inner)) as runtime:
-        await trio.sleep(7.5)
+        await trio.sleep(1 + ZOMBIE_AFTER + PIERCE_GRACE + 0.5)
         assert node(runtime, "top/inner").generation == 2
         assert [one.path for one in runtime.zombies] == ["top/inner/a"]
         release.set()
