@@ -17,7 +17,9 @@ FRAMES_KEPT = 20
 #: Exceptions kept of a chain of causes, and of a group.
 CHAIN_KEPT = 5
 PARTS_KEPT = 5
-#: Characters kept of what an exception says.
+#: Notes kept of an exception.
+NOTES_KEPT = 5
+#: Characters kept of what an exception says, and of each of its notes.
 MESSAGE_KEPT = 2000
 
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
@@ -39,7 +41,7 @@ class Trace:
         module, name = type(error).__module__, type(error).__qualname__
         self._kind = name if module in {"builtins", "__main__"} else f"{module}.{name}"
         self._message = message_of(error)
-        self._notes: list[str] = getattr(error, "__notes__", [])
+        self._notes = _notes_of(error)
         self._frames, self._left_out = _walk(error.__traceback__)
         earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
         self._is_direct = error.__cause__ is not None
@@ -59,7 +61,7 @@ class Trace:
     def title(self) -> str:
         """Its class, what it said and its notes, as below a traceback."""
         first = f"{self._kind}: {self._message}" if self._message else self._kind
-        return "\n".join([first, *map(str, self._notes), ""])
+        return "\n".join([first, *self._notes, ""])
 
     def format(self) -> str:
         """Write it as Python does, earliest exception first."""
@@ -91,6 +93,14 @@ def message_of(error: BaseException) -> str:
         return cut(str(error), MESSAGE_KEPT)
     except Exception as broken:  # noqa: BLE001 - see above.
         return f"<its __str__ raised {type(broken).__name__}>"
+
+
+def _notes_of(error: BaseException) -> tuple[str, ...]:
+    notes = getattr(error, "__notes__", None)
+    # Anybody may put anything there.
+    if not isinstance(notes, list):
+        return ()
+    return tuple(cut(note, MESSAGE_KEPT) for note in notes[:NOTES_KEPT] if isinstance(note, str))
 
 
 def cut(text: str, length: int) -> str:

@@ -27,7 +27,7 @@ from agentrt.kernel import (
     WhenExhausted,
 )
 from agentrt.kernel.exits import MESSAGE_SHOWN
-from agentrt.kernel.tracebacks import CHAIN_KEPT, MESSAGE_KEPT
+from agentrt.kernel.tracebacks import CHAIN_KEPT, MESSAGE_KEPT, NOTES_KEPT
 from agentrt.policy.watchdog import Limits
 
 
@@ -83,6 +83,22 @@ def test_a_long_chain_is_cut() -> None:
     assert list(cause.earlier()) == [f"ValueError: attempt {498 - number}" for number in range(CHAIN_KEPT - 1)]
     assert cause.traceback.index("attempt 498") < cause.traceback.index("attempt 499")
     assert "attempt 490" not in cause.traceback
+
+
+def test_the_notes_of_an_exception_are_bounded_and_copied() -> None:
+    """One may be a whole transcript, and whoever keeps the exception may add more."""
+    error = Boom("no")
+    error.add_note("x" * (MESSAGE_KEPT + 1))
+    for number in range(2 * NOTES_KEPT):
+        error.add_note(f"note {number}")
+    cause = Cause.of(raised(error))
+    text = cause.traceback
+    error.__notes__.clear()
+    assert cause.traceback == text
+    assert "(1 characters more)" in text
+    assert text.count("note ") == NOTES_KEPT - 1
+    error.__notes__ = 3
+    assert "Boom: no" in Cause.of(error).traceback
 
 
 def test_a_chain_says_only_what_python_would() -> None:
