@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import attrs
 
 from agentrt.kernel._trio_internals import can_be_deterministic
-from agentrt.testing.simulate import calm, lives, messages, ties
+from agentrt.testing.simulate import calm, lives, messages, stashes, ties
 from agentrt.testing.simulate.draw import ACTIONS, draw
 from agentrt.testing.simulate.plan import Plan
 from agentrt.testing.simulate.stage import carry_out
@@ -129,7 +129,7 @@ def run_plan(plan: Plan) -> Report:
     counters = _count(world)
     if not world.was_broken_off:
         replay = Replay(world)
-        for check in (messages.check, lives.check, ties.check, calm.check):
+        for check in (messages.check, stashes.check, lives.check, ties.check, calm.check):
             violations += check(world)
         violations += replay.run()
         counters["verdicts checked"], counters["verdicts left open"] = replay.checked, replay.unchecked

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentrt.kernel.leash import Leash
+from agentrt.kernel.mailbox import Mailbox
 from agentrt.kernel.roster import Roster
 from agentrt.kernel.serving import Serving
 from agentrt.testing.simulate import Plan, draw, run_plan, shrink, simulate
@@ -64,8 +65,16 @@ def test_faults_bite() -> None:
         (Roster, "tell_stopped", lambda self, child: None),
         (Serving, "lose_in_hand", lambda self, exit_: None),
         (Leash, "_check", lambda self: None),
+        (Serving, "waits_for", lambda self: []),
+        (Mailbox, "unstash", lambda self: 0),
     ],
-    ids=["forgotten waiters", "lost messages", "limits that nobody looks at"],
+    ids=[
+        "forgotten waiters",
+        "lost messages",
+        "limits that nobody looks at",
+        "cycles that nobody sees",
+        "a stash that no life gives to the next",
+    ],
 )
 def test_a_bug_in_the_kernel_is_found_and_cut_small(monkeypatch, owner, name, stub) -> None:
     """And what is left of the plan fails in the same way, each time."""
