@@ -161,8 +161,7 @@ class Incarnation:
     def at_end(self, callback: Callable[[Exit], None]) -> Callable[[], None]:
         """Call *callback* once, when this ended or was given up; at once where that was before.
 
-        It is called before the supervisor hears of the end, in the order of asking, and must not block. One that raises
-        is reported.
+        It is called before the supervisor hears of it, in the order of asking, and must not block; one may raise.
 
         Returns:
             The function that takes it back; done twice, or too late, it does no harm.
@@ -182,10 +181,8 @@ class Incarnation:
     def give_up(self) -> None:
         """Report it as a zombie: it swallows its cancellation, or waits for what knows none. It reads no more."""
         since = "; ".join(filter(None, [self.reason, "it was cancelled and is still here"]))
-        beside = self._beside.error if self._beside is not None else None
-        crash = self._crash if self._crash is not None else beside
-        cause = Cause.of(crash) if crash is not None else None
-        self._zombie = exit_record(self, ExitKind.ZOMBIE, since, cause=cause)
+        crash = self._crash if self._crash is not None or self._beside is None else self._beside.error
+        self._zombie = exit_record(self, ExitKind.ZOMBIE, since, cause=Cause.of(crash) if crash is not None else None)
         self.is_stopping = True
         self.serving.stop()
         self.serving.lose_in_hand(self._zombie)

@@ -32,6 +32,7 @@ from agentrt.kernel import (
     SupervisorSpec,
     TerminateChild,
 )
+from agentrt.kernel.leash import PIERCE_GRACE, ZOMBIE_AFTER
 
 #: Where a child hangs that cannot be restarted, how it is brought there, and the word for it.
 HANGS = {
@@ -176,11 +177,11 @@ async def be_deaf(release: trio.Event) -> None:
     await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
 
 
-#: Each way not to end, and what comes of it when: it is asked at 0, cancelled at 1, and pierced at 6 where that helps.
+#: Each way not to end, and what comes of it when: it is asked at 0, cancelled at 1, and pierced then where that helps.
 NAUGHTY = [
-    (shield_oneself, (ExitKind.KILLED, 6.0)),
-    (be_deaf, (ExitKind.ZOMBIE, 6.0)),
-    (stubborn, (ExitKind.ZOMBIE, 7.0)),
+    (shield_oneself, (ExitKind.KILLED, 1 + ZOMBIE_AFTER)),
+    (be_deaf, (ExitKind.ZOMBIE, 1 + ZOMBIE_AFTER)),
+    (stubborn, (ExitKind.ZOMBIE, 1 + ZOMBIE_AFTER + PIERCE_GRACE)),
 ]
 
 
