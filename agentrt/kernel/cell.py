@@ -193,11 +193,17 @@ class Cell:
 
     def open(self) -> None:
         """Take messages: an incarnation begins."""
-        self.turns_callers_away = False
+        self.welcome_callers()
         if self._is_gone:
             self._is_gone = False
             self.mailbox.open()
             self._gone = None
+
+    def welcome_callers(self) -> None:
+        """Let callers wait again: it is to come back after all."""
+        if self.turns_callers_away:
+            self.turns_callers_away = False
+            self.mailbox.let_in_blocked()
 
     def turn_callers_away(self) -> None:
         """Fail whoever waits for an answer, or will ask: the actor is being stopped, and begins no further message.

@@ -317,7 +317,11 @@ class Mailbox:
         for call in calls:
             stage = call.stage
             call.bury(error())
-            self.discard(call, stage)
+            if stage is Stage.STASHED and self._stash is not None:
+                self._stash.remove(call)
+            elif not self._unblock(call):
+                # Nobody is let in for it: a cast that waits for room is told when the actor is down.
+                self._count_stale(1)
         return len(calls)
 
     def close(self, error: Callable[[], Exception]) -> int:

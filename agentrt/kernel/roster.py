@@ -120,7 +120,7 @@ class Roster:
     def recall(self, child: Child) -> None:
         """Have *child* started, which is stopped first where it lives."""
         child.cycle = child.is_alive
-        child.cell.turns_callers_away = False
+        child.cell.welcome_callers()
         if not child.is_alive:
             child.state = ChildState.DOWN
         self._want(child)
