@@ -78,7 +78,7 @@ class SupervisorModel:
     def starting(self, record: Record, now: float) -> Iterator[Violation]:
         """Take that the start hook of a child begins."""
         if record.is_sure:
-            yield from self._may_start(record)
+            yield from self._may_start(record, now)
             yield from self._is_due(record, now)
             yield from self._is_its_turn(record)
         record.status, record.is_cycled = Status.STARTING, False
@@ -86,9 +86,8 @@ class SupervisorModel:
 
     def started(self, record: Record, now: float) -> Iterator[Violation]:
         """Take that a child counts as started."""
-        # Its start begins without a word, so it may have begun before its parent's end at the same moment.
-        if record.is_sure and isinstance(record.plan, SupervisorPlan) and self.ends_at != now:
-            yield from self._may_start(record)
+        if record.is_sure and isinstance(record.plan, SupervisorPlan):
+            yield from self._may_start(record, now)
         record.status, record.was_up, record.is_on_trial = Status.RUNNING, True, False
         record.restarts.watch.start(now)
         record.happened(now)
@@ -126,9 +125,10 @@ class SupervisorModel:
             event, self._unexplained = self._unexplained, None
             yield Violation("an end has consequences", f"{event.path} ended at {event.time:g}, and nothing followed")
 
-    def _may_start(self, record: Record) -> Iterator[Violation]:
+    def _may_start(self, record: Record, now: float) -> Iterator[Violation]:
         yield from self.goes_on()
-        if self.is_ending:
+        # Whoever is started is heard of at its first turn, so at one moment that may have come before the end.
+        if self.is_ending and self.ends_at != now:
             yield Violation("who ends starts nobody", f"{record.path} starts")
         if not record.is_wanted or record.status in FINAL:
             yield Violation("who is down stays down", f"{record.path} starts, and nobody asked for it")
