@@ -6,7 +6,7 @@ import os
 import random
 import stat
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -129,7 +129,7 @@ class Guard:
     async def _read(self, reads: trio.abc.ReceiveStream) -> None:
         dropped = partial(self._reports.dropped, "the client", self._settings.max_line)
         splitter = LineSplitter(self._settings.max_line, dropped)
-        async for chunk in _chunks(reads):
+        while chunk := await reads.receive_some(_CHUNK):
             for line in splitter.feed(chunk):
                 if line.strip():
                     self.session.from_client(line, trio.current_time())
@@ -323,11 +323,6 @@ class Guard:
 
 def _set(event: trio.Event, _message: object) -> None:
     event.set()
-
-
-async def _chunks(reads: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
-    while chunk := await reads.receive_some(_CHUNK):
-        yield bytes(chunk)
 
 
 def stream_of(descriptor: int) -> trio.lowlevel.FdStream:
