@@ -130,7 +130,7 @@ class Guard:
         dropped = partial(self._reports.dropped, "the client", self._settings.max_line)
         splitter = LineSplitter(self._settings.max_line, dropped)
         while chunk := await reads.receive_some(_CHUNK):
-            for line in splitter.feed(chunk):
+            for line in splitter.feed(bytes(chunk)):
                 if line.strip():
                     self.session.from_client(line, trio.current_time())
             await self._flush()
