@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from agentrt.config import Config, ConfigError, load
     from agentrt.fleet import Fleet, open_fleet
     from agentrt.ports import BusRefused, BusUnavailable, ToolError
+    from agentrt.resilience import BreakerOpen, BulkheadFull, resilient
     from agentrt.tasks import Outcome, Status, Task
 
 #: Where each name is. They are imported when they are first used: the kernel, or one small program, costs only itself.
@@ -26,6 +27,9 @@ _WHERE = {
     "BusRefused": "ports",
     "BusUnavailable": "ports",
     "ToolError": "ports",
+    "BreakerOpen": "resilience",
+    "BulkheadFull": "resilience",
+    "resilient": "resilience",
     "Outcome": "tasks",
     "Status": "tasks",
     "Task": "tasks",
@@ -33,6 +37,8 @@ _WHERE = {
 
 __all__ = [
     "Agent",
+    "BreakerOpen",
+    "BulkheadFull",
     "BusRefused",
     "BusUnavailable",
     "Config",
@@ -47,6 +53,7 @@ __all__ = [
     "ToolError",
     "load",
     "open_fleet",
+    "resilient",
 ]
 
 

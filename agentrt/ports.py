@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 import attrs
 from attrs import validators
 
+from agentrt.policy import SendState
+
 if TYPE_CHECKING:
     import trio
 
@@ -247,11 +249,14 @@ class ToolError(Exception):
     """A tool call that did not work.
 
     Attributes:
-        kind: ``transient``, ``permanent``, ``timeout`` or ``tool`` (the tool ran and reported an error itself).
+        kind: A word of :class:`agentrt.policy.FailureKind`: ``transient``, ``permanent``, ``auth``, ``throttled``,
+            ``timeout`` or ``tool`` (the tool ran and reported an error itself).
         server: The server's name.
         tool: The tool's name.
-        attempts: How often it was tried.
-        may_have_happened: Whether the server may have done it.
+        attempt: The try that failed last, from 1.
+        sent: Whether the server got the call: ``sent``, ``not_sent`` or ``unknown``, over all tries.
+        retry_after: Seconds after which the server wants to be asked again, where it said so.
+        cause: What went wrong below, where that was an exception.
     """
 
     def __init__(
@@ -261,15 +266,24 @@ class ToolError(Exception):
         kind: str,
         server: str,
         tool: str,
-        attempts: int = 1,
-        may_have_happened: bool = False,
+        attempt: int = 1,
+        sent: SendState = SendState.NOT_SENT,
+        retry_after: float | None = None,
+        cause: BaseException | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.server = server
         self.tool = tool
-        self.attempts = attempts
-        self.may_have_happened = may_have_happened
+        self.attempt = attempt
+        self.sent = sent
+        self.retry_after = retry_after
+        self.cause = cause
+
+    @property
+    def may_have_happened(self) -> bool:
+        """Whether the server may have done it."""
+        return self.sent is not SendState.NOT_SENT
 
 
 class ToolSession(Protocol):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from agentrt.policy.backoff import FULL_JITTER, Backoff, ReconnectBackoff
 from agentrt.policy.breaker import TRANSITIONS, Breaker, BreakerEvent, BreakerState, Transition
+from agentrt.policy.bulkhead import Admission, Bulkhead
+from agentrt.policy.call_window import CallWindow
+from agentrt.policy.failures import Failure, FailureKind, SendState
 from agentrt.policy.flood import Action, FloodGate, GateReason, GateVerdict, MessageMeta
 from agentrt.policy.intensity import RestartIntensity, RunningClock, Verdict
 from agentrt.policy.latch import Latch
@@ -11,7 +14,8 @@ from agentrt.policy.memory import MemoryGuardPolicy, MemoryVerdict
 from agentrt.policy.precedence import NotConfigured, Resolved, Scopes, resolve
 from agentrt.policy.probe import Health, ProbeHealth
 from agentrt.policy.redelivery import DeadLetter, DeadLetterReason, Redeliver, Redelivery, RedeliveryVerdict
-from agentrt.policy.retry import FailureKind, GiveUp, GiveUpReason, Retry, RetryPolicy, RetryVerdict
+from agentrt.policy.retry import GiveUp, GiveUpReason, Retry, RetryPolicy, RetryVerdict
+from agentrt.policy.retry_budget import RetryBudget
 from agentrt.policy.server_restart import RestartDelay, ServerRestart
 from agentrt.policy.watchdog import Limits, LimitVerdict, judge, next_due
 
@@ -19,12 +23,16 @@ __all__ = [
     "FULL_JITTER",
     "TRANSITIONS",
     "Action",
+    "Admission",
     "Backoff",
     "Breaker",
     "BreakerEvent",
     "BreakerState",
+    "Bulkhead",
+    "CallWindow",
     "DeadLetter",
     "DeadLetterReason",
+    "Failure",
     "FailureKind",
     "FloodGate",
     "GateReason",
@@ -48,10 +56,12 @@ __all__ = [
     "RestartDelay",
     "RestartIntensity",
     "Retry",
+    "RetryBudget",
     "RetryPolicy",
     "RetryVerdict",
     "RunningClock",
     "Scopes",
+    "SendState",
     "ServerRestart",
     "Transition",
     "Verdict",

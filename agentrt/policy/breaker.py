@@ -5,9 +5,11 @@ All that changes a breaker's state is in this file, and :data:`TRANSITIONS` is a
 =========== ======================= =========== =================================================================
 state       event                   next        meaning
 =========== ======================= =========== =================================================================
-CLOSED      THRESHOLD_REACHED       OPEN        as many failures in a row as are tolerated
+CLOSED      THRESHOLD_REACHED       OPEN        as many failures in a row as are tolerated, or too large a share of
+                                                failed or slow calls
 CLOSED      TRIPPED                 OPEN        an escalation: no counting
 OPEN        RECOVERY_OVER           HALF_OPEN   time for a probe
+OPEN        HINTED                  HALF_OPEN   somebody saw that it answers again: a probe now
 OPEN        RESET                   CLOSED      a person, or whoever knows better, closes it
 HALF_OPEN   PROBE_SUCCEEDED         CLOSED      the recovery time goes back to its first value
 HALF_OPEN   PROBE_FAILED            OPEN        the recovery time doubles
@@ -28,6 +30,8 @@ from typing import NamedTuple
 import attrs
 from attrs import validators
 
+from agentrt.policy.call_window import CallWindow
+
 
 class BreakerState(enum.StrEnum):
     """Whether work goes through."""
@@ -43,6 +47,7 @@ class BreakerEvent(enum.Enum):
     THRESHOLD_REACHED = enum.auto()
     TRIPPED = enum.auto()
     RECOVERY_OVER = enum.auto()
+    HINTED = enum.auto()
     PROBE_SUCCEEDED = enum.auto()
     PROBE_FAILED = enum.auto()
     RESET = enum.auto()
@@ -54,6 +59,7 @@ TRANSITIONS: Mapping[tuple[BreakerState, BreakerEvent], BreakerState] = MappingP
         (BreakerState.CLOSED, BreakerEvent.THRESHOLD_REACHED): BreakerState.OPEN,
         (BreakerState.CLOSED, BreakerEvent.TRIPPED): BreakerState.OPEN,
         (BreakerState.OPEN, BreakerEvent.RECOVERY_OVER): BreakerState.HALF_OPEN,
+        (BreakerState.OPEN, BreakerEvent.HINTED): BreakerState.HALF_OPEN,
         (BreakerState.OPEN, BreakerEvent.RESET): BreakerState.CLOSED,
         (BreakerState.HALF_OPEN, BreakerEvent.PROBE_SUCCEEDED): BreakerState.CLOSED,
         (BreakerState.HALF_OPEN, BreakerEvent.PROBE_FAILED): BreakerState.OPEN,
@@ -74,9 +80,10 @@ class Transition(NamedTuple):
 class Breaker:
     """Keep work away from something that fails, and let one probe through to see whether it recovered.
 
-    *failure_threshold* failures in a row open it; a success in between starts the count again. Open, it lets nothing
-    through for the recovery time. Then, half-open, exactly one caller gets a permit, the probe: its success closes the
-    breaker, its failure opens it again for twice as long, up to *max_recovery_timeout*.
+    *failure_threshold* failures in a row open it; a success in between starts the count again. Where it has a *window*,
+    so does too large a share of failed or slow calls. Open, it lets nothing through for the recovery time. Then,
+    half-open, exactly one caller gets a permit, the probe: its success closes the breaker, its failure opens it again
+    for twice as long, up to *max_recovery_timeout*.
 
     The permit is a lease. A probe that nobody hears of again counts as failed when the lease ends, at that moment,
     whenever it is noticed; so a breaker is never half-open for good. A result that arrives while it is open, or
@@ -93,6 +100,7 @@ class Breaker:
         recovery_timeout: Seconds from the first opening to the first probe.
         max_recovery_timeout: Seconds that the recovery time never exceeds; not less than *recovery_timeout*.
         probe_lease: Seconds that a probe may take; the default is the total limit of a task.
+        window: Judges the share of failed and slow calls; None where only failures in a row count.
 
     Raises:
         ValueError: A figure is out of its bounds, or *max_recovery_timeout* is less than *recovery_timeout*.
@@ -102,6 +110,7 @@ class Breaker:
     recovery_timeout: float = attrs.field(default=300.0, validator=validators.gt(0))
     max_recovery_timeout: float = attrs.field(default=3600.0)
     probe_lease: float = attrs.field(default=1800.0, validator=validators.gt(0))
+    window: CallWindow | None = None
     _state: BreakerState = attrs.field(init=False, default=BreakerState.CLOSED)
     _failures: int = attrs.field(init=False, default=0)
     _recovery: float = attrs.field(init=False, default=0.0)
@@ -167,23 +176,26 @@ class Breaker:
             return True
         return self._state is BreakerState.CLOSED
 
-    def success(self, now: float) -> Transition | None:
-        """Report work that succeeded."""
+    def success(self, now: float, took: float | None = None) -> Transition | None:
+        """Report work that succeeded, and the seconds that it took; what succeeds too slowly can open it."""
         before = self._state
         self._advance(now)
         self._failures = 0
         if self._probe_is_out():
             self._apply(BreakerEvent.PROBE_SUCCEEDED, now)
+        else:
+            self._judge_share(now, took, failed=False)
         return self._changed_from(before)
 
-    def failure(self, now: float, reason: str) -> Transition | None:
-        """Report work that failed or was never answered."""
+    def failure(self, now: float, reason: str, took: float | None = None) -> Transition | None:
+        """Report work that failed or was never answered, and the seconds that it took."""
         before = self._state
         self._advance(now)
         if self._state is BreakerState.CLOSED:
             self._failures += 1
             if self._failures >= self.failure_threshold:
                 self._apply(BreakerEvent.THRESHOLD_REACHED, now, reason)
+            self._judge_share(now, took, failed=True)
         elif self._probe_is_out():
             self._apply(BreakerEvent.PROBE_FAILED, now, reason)
         return self._changed_from(before)
@@ -203,12 +215,26 @@ class Breaker:
         self._apply(BreakerEvent.TRIPPED, now, reason)
         return self._changed_from(before)
 
+    def hint(self, now: float) -> Transition | None:
+        """Say that it seems to answer again: where it is open, the next caller gets the probe's permit."""
+        before = self._state
+        self._advance(now)
+        self._apply(BreakerEvent.HINTED, now)
+        return self._changed_from(before)
+
     def reset(self, now: float) -> Transition | None:
         """Close at once and forget all failures."""
         before = self._state
         self._failures = 0
         self._apply(BreakerEvent.RESET, now)
         return self._changed_from(before)
+
+    def _judge_share(self, now: float, took: float | None, *, failed: bool) -> None:
+        if self.window is None or self._state is not BreakerState.CLOSED:
+            return
+        too_much = self.window.record(now, took, failed=failed)
+        if too_much is not None:
+            self._apply(BreakerEvent.THRESHOLD_REACHED, now, too_much)
 
     def _probe_is_out(self) -> bool:
         return self._state is BreakerState.HALF_OPEN and self._due is not None
@@ -229,6 +255,8 @@ class Breaker:
         if new is None:
             return
         self._state, self._failures, self._due = new, 0, None
+        if self.window is not None:
+            self.window.forget()
         if new is BreakerState.OPEN:
             first = old is BreakerState.CLOSED
             self._recovery = self.recovery_timeout if first else min(self._recovery * 2, self.max_recovery_timeout)

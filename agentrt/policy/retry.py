@@ -9,28 +9,19 @@ import attrs
 from attrs import validators
 
 from agentrt.policy.backoff import Backoff
-
-
-class FailureKind(enum.StrEnum):
-    """What kind of failure a call had."""
-
-    #: May work next time: refused, reset, DNS, 502, 503, 504, server restarting.
-    TRANSIENT = "transient"
-    #: Will fail each time: 400, 401, 403, invalid params, no such tool.
-    PERMANENT = "permanent"
-    #: No answer in time.
-    TIMEOUT = "timeout"
-    #: The tool ran and reported an error itself.
-    TOOL = "tool"
+from agentrt.policy.failures import FailureKind
 
 
 class GiveUpReason(enum.StrEnum):
     """Why a call is not tried again."""
 
     PERMANENT = "permanent"
+    AUTH = "auth"
+    THROTTLED = "throttled"
     TOOL = "tool"
     MAY_HAVE_HAPPENED = "may_have_happened"
     RETRIES_SPENT = "retries_spent"
+    BUDGET_SPENT = "budget_spent"
     DEADLINE = "deadline"
 
 
@@ -50,14 +41,19 @@ class GiveUp:
 
 RetryVerdict: TypeAlias = Retry | GiveUp
 
-_NEVER_RETRIED = {FailureKind.PERMANENT: GiveUpReason.PERMANENT, FailureKind.TOOL: GiveUpReason.TOOL}
+_NEVER_RETRIED = {
+    FailureKind.PERMANENT: GiveUpReason.PERMANENT,
+    FailureKind.AUTH: GiveUpReason.AUTH,
+    FailureKind.TOOL: GiveUpReason.TOOL,
+}
 
 
 @attrs.frozen
 class RetryPolicy:
     """Say whether a call that failed is tried again.
 
-    Only transient failures and timeouts are. A call that may have happened is repeated only where that does no harm.
+    Only transient failures and timeouts are, and what was throttled where the other side said when to come again. A
+    call that may have happened is repeated only where that does no harm. No delay is shorter than what it asked for.
     By default 4 retries wait 0.5, 1, 2 and 4 s plus up to 30 % each: about 7.5 s in all.
 
     Pure: the caller says how the call failed, waits, and tries again.
@@ -80,6 +76,7 @@ class RetryPolicy:
         now: float,
         deadline: float | None,
         jitter: float,
+        retry_after: float | None = None,
     ) -> RetryVerdict:
         """Return what to do after *attempt* failed.
 
@@ -92,14 +89,17 @@ class RetryPolicy:
             deadline: When the caller stops waiting, on the same clock; None is never. A try that would begin at the
                 deadline or later is not waited for.
             jitter: A number from 0 to 1.
+            retry_after: Seconds after which the other side wants to be asked again, where it said so.
         """
         if kind in _NEVER_RETRIED:
             return GiveUp(_NEVER_RETRIED[kind])
+        if kind is FailureKind.THROTTLED and retry_after is None:
+            return GiveUp(GiveUpReason.THROTTLED)
         if may_have_happened and not idempotent:
             return GiveUp(GiveUpReason.MAY_HAVE_HAPPENED)
         if attempt > self.retries:
             return GiveUp(GiveUpReason.RETRIES_SPENT)
-        delay = self.backoff.delay(attempt, jitter)
+        delay = max(self.backoff.delay(attempt, jitter), retry_after or 0.0)
         if deadline is not None and now + delay >= deadline:
             return GiveUp(GiveUpReason.DEADLINE)
         return Retry(delay)

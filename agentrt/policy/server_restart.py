@@ -30,8 +30,9 @@ class ServerRestart:
     """Say how long to wait before each restart of a server; never give up, since what it needs may come back.
 
     The first failure in a row is followed by a restart at once. From the second on *backoff* applies: 2 s, doubling to
-    60 s, each shortened by up to 20 % and so never more than 60 s. From failure number *extended_after* on it is
-    *extended*: 300 s, 20 % less or more. A good start begins anew.
+    60 s, each shortened by up to 20 % and so never more than 60 s. It is *extended*, 300 s and 20 % less or more, from
+    failure number *extended_after* on, and where it keeps failing to start in the same way: that does not pass within a
+    minute. A good start begins anew.
 
     What a good start is, the caller decides; a server that answers its handshake and ends at once, over and over, is
     held back only if that does not count as one.
@@ -40,7 +41,7 @@ class ServerRestart:
 
     Args:
         backoff: The delays from the second failure on.
-        extended: The delays from failure number *extended_after* on.
+        extended: The delays where ordinary backoff is of no use.
         extended_after: Failures in a row after which ordinary backoff is of no use.
         same_failures: Failures to start with the same signature, in a row, that make it probably permanent.
     """
@@ -64,12 +65,13 @@ class ServerRestart:
         self._attempt += 1
         self._alike = self._alike + 1 if signature == self._signature else 1
         self._signature = signature
-        is_extended = self._attempt >= self.extended_after
+        is_permanent = signature is not None and self._alike >= self.same_failures
+        is_extended = self._attempt >= self.extended_after or is_permanent
         return RestartDelay(
             delay=self._delay(jitter, is_extended=is_extended),
             attempt=self._attempt,
             extended=is_extended,
-            probably_permanent=signature is not None and self._alike >= self.same_failures,
+            probably_permanent=is_permanent,
         )
 
     def succeeded(self) -> None:

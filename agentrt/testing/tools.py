@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from agentrt.policy import SendState
 from agentrt.ports import ToolError
 
 
@@ -119,6 +120,6 @@ class InProcessSession:
             kind=kind,
             server=self.name,
             tool=tool,
-            attempts=max(attempts, 1),
-            may_have_happened=happened,
+            attempt=max(attempts, 1),
+            sent=SendState.SENT if happened else SendState.NOT_SENT,
         )

@@ -27,14 +27,15 @@ def test_each_verdict_follows_from_the_failures_since_the_last_good_start(histor
         in_a_row = list(takewhile(lambda earlier: earlier is not None, reversed(history[: index + 1])))
         alike = len(list(takewhile(lambda earlier, last=outcome: earlier == last, in_a_row)))
         attempt = len(in_a_row)
-        if attempt >= 10:
+        is_permanent = outcome != "" and alike >= 3
+        if attempt >= 10 or is_permanent:
             delay = 300 * (0.8 + 0.4 * jitter)
         else:
             delay = 0 if attempt == 1 else min(60, 2 ** (attempt - 1)) * (0.8 + 0.2 * jitter)
         verdict = restart.failed(jitter, outcome or None)
         assert delay == pytest.approx(verdict.delay)
-        assert (attempt, attempt >= 10) == (verdict.attempt, verdict.extended)
-        assert (outcome != "" and alike >= 3) == verdict.probably_permanent
+        assert (attempt, attempt >= 10 or is_permanent) == (verdict.attempt, verdict.extended)
+        assert is_permanent == verdict.probably_permanent
 
 
 @given(st.lists(jitters, min_size=1, max_size=60))

@@ -40,7 +40,11 @@ def test_a_timeout_is_retried():
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
-    [(FailureKind.PERMANENT, GiveUpReason.PERMANENT), (FailureKind.TOOL, GiveUpReason.TOOL)],
+    [
+        (FailureKind.PERMANENT, GiveUpReason.PERMANENT),
+        (FailureKind.AUTH, GiveUpReason.AUTH),
+        (FailureKind.TOOL, GiveUpReason.TOOL),
+    ],
 )
 def test_what_would_fail_again_is_never_retried(kind, reason):
     """Neither a permanent failure nor an error of the tool itself, also where a repetition does no harm."""
@@ -87,4 +91,17 @@ def test_a_negative_number_of_retries_is_refused():
 
 def test_the_kinds_are_the_words_of_a_tool_error():
     """A tool error names its kind in these words."""
-    assert list(FailureKind) == ["transient", "permanent", "timeout", "tool"]
+    assert list(FailureKind) == ["transient", "permanent", "auth", "throttled", "timeout", "tool"]
+
+
+def test_what_was_throttled_is_repeated_only_where_the_other_side_said_when():
+    """Its own wish counts where it is longer than the backoff; without one nobody knows when it may be asked again."""
+    assert GiveUp(GiveUpReason.THROTTLED) == decide(kind=FailureKind.THROTTLED)
+    assert Retry(3.0) == decide(kind=FailureKind.THROTTLED, retry_after=3.0)
+    assert Retry(0.5) == decide(kind=FailureKind.THROTTLED, retry_after=0.1)
+
+
+def test_no_delay_is_shorter_than_what_the_other_side_asked_for():
+    """Also for what is transient; and what is beyond the deadline is not waited for."""
+    assert Retry(2.0) == decide(retry_after=2.0)
+    assert GiveUp(GiveUpReason.DEADLINE) == decide(retry_after=2.0, deadline=101.0)

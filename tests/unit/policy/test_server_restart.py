@@ -60,9 +60,12 @@ def test_a_good_start_begins_anew():
 
 
 def test_three_equal_failures_to_start_are_probably_permanent():
-    """A wrong path fails in the same way each time; from the third on it is said."""
+    """A wrong path fails in the same way each time; from the third on it is said, and tried every five minutes."""
     restart = ServerRestart()
-    assert [restart.failed(0.5, "ENOENT").probably_permanent for _ in range(4)] == [False, False, True, True]
+    verdicts = [restart.failed(0.5, "ENOENT") for _ in range(4)]
+    assert [False, False, True, True] == [verdict.probably_permanent for verdict in verdicts]
+    assert [0.0, 1.8, 300.0, 300.0] == [verdict.delay for verdict in verdicts]
+    assert [False, False, True, True] == [verdict.extended for verdict in verdicts]
 
 
 @pytest.mark.parametrize("between", ["exit 2", None])
