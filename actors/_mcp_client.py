@@ -1,42 +1,38 @@
-"""The MCP SDK, wrapped: handshake, tool calls and pings over a server process. Nothing else here imports it."""
+"""The MCP SDK, wrapped: handshake, tool calls and pings over stdio and HTTP. Nothing else here imports it."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, Protocol, Self
 
 import anyio
 import attrs
 import trio
 from mcp.client import Client
-from mcp.client.stdio import get_default_environment
+from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import SubscriptionLost
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 from mcp_types import (
-    INTERNAL_ERROR,
-    INVALID_PARAMS,
-    INVALID_REQUEST,
-    METHOD_NOT_FOUND,
-    PARSE_ERROR,
     DiscoverResult,
     TextContent,
+    Tool,
+    ToolListChangedNotification,
     jsonrpc_message_adapter,
 )
 from pydantic import ValidationError
 
-from actors._retry import CallFailed
-from agentrt.config import Secret, resolve_secret
-from agentrt.policy import FailureKind
+from actors._mcp_http import MAX_BODY, HttpLink, failure_of
+from agentrt.policy import Failure, FailureKind, SendState
+from agentrt.policy.failures import INTERNAL_ERROR, SERVER_ERRORS, classify_rpc
+from agentrt.resilience import CallFailed
 
-#: JSON-RPC leaves these to the server's implementation: its own trouble, and not the tool's.
-_SERVER_ERRORS = range(-32019, -31999)
-_PERMANENT = frozenset({PARSE_ERROR, *range(-32099, -32019), INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS})
-
+#: Seconds after which a subscription that was lost is opened again.
+_LISTEN_AGAIN = 5.0
+#: Kinds of failure of a ping after which nobody knows whether the server lives.
+_SILENT = frozenset({FailureKind.TRANSIENT, FailureKind.TIMEOUT})
 #: Where a call notes how far into the server's input its requests reach.
 _marks: ContextVar[list[int] | None] = ContextVar("_marks", default=None)
 
@@ -51,7 +47,40 @@ class Lines(Protocol):
 
 
 class HandshakeFailed(Exception):
-    """The server did not agree on a protocol, or went away before it could."""
+    """The server did not agree on a protocol, or went away before it could.
+
+    Attributes:
+        failure: What kind of failure it was, where the server or the network said so.
+    """
+
+    def __init__(self, message: str, failure: Failure | None) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+class Wire(Protocol):
+    """How messages get to a server and back, and what its errors mean there."""
+
+    def transport(self) -> Any:
+        """Make the SDK's transport."""
+        ...
+
+    def failure(self, code: int, message: str, data: object, marks: Sequence[int]) -> Failure:
+        """Say what an error means; *marks* say how far into the server's input the call's requests reach."""
+        ...
+
+
+@attrs.frozen
+class OfferedTool:
+    """A tool as the server lists it.
+
+    Args:
+        name: Its name.
+        repeatable: Whether the server says that calling it twice does no more than calling it once.
+    """
+
+    name: str
+    repeatable: bool
 
 
 @attrs.frozen
@@ -71,32 +100,17 @@ class Era:
 UNKNOWN = Era()
 #: Begin with ``initialize``, as servers before 2026-07-28 expect.
 LEGACY = Era("legacy")
-
-
-def server_environment(configured: Mapping[str, str]) -> dict[str, str]:
-    """Return what a server finds in its environment: the few variables that are safe to inherit, and its own.
-
-    A configured value that is a reference (``env:NAME``, ``file:PATH``) is read now.
-
-    The folder of this Python comes first on its ``PATH``: ``python -m some_server`` is then the one that the server is
-    installed beside, also where the virtual environment is not activated.
-    """
-    inherited = get_default_environment()
-    inherited["PATH"] = os.pathsep.join(filter(None, (str(Path(sys.executable).parent), inherited.get("PATH"))))
-    return inherited | {name: _resolved(value) for name, value in configured.items()}
-
-
-def _resolved(value: str) -> str:
-    is_reference = value.startswith(("env:", "file:"))
-    return resolve_secret(Secret(value), os.environ, Path()) if is_reference else value
+MODERN = Era("2026-07-28")
+#: What a configuration says of the protocol.
+ERAS = {"auto": UNKNOWN, "2025-11-25": LEGACY, "2026-07-28": MODERN}
 
 
 class Connection:
     """A server with which the handshake is done. Any task may call; each call ends when the server is gone."""
 
-    def __init__(self, client: Client, lines: Lines) -> None:
+    def __init__(self, client: Client, wire: Wire) -> None:
         self._client = client
-        self._lines = lines
+        self._wire = wire
 
     @property
     def era(self) -> Era:
@@ -104,33 +118,58 @@ class Connection:
         discovered = self._client.session.discover_result
         return LEGACY if discovered is None else Era(self._client.protocol_version, discovered)
 
-    async def list_tools(self) -> tuple[str, ...]:
-        """Ask for the names of all tools.
+    async def list_tools(self) -> tuple[OfferedTool, ...]:
+        """Ask for all tools.
 
         Raises:
             CallFailed: It did not work.
         """
-        names: list[str] = []
+        found: list[OfferedTool] = []
         cursor: str | None = None
-        with _failures(self._lines):
+        with _failures(self._wire):
             seen: set[str] = set()
             while True:
                 page = await self._client.list_tools(cursor=cursor)
-                names += [tool.name for tool in page.tools]
+                found += map(_offered, page.tools)
                 cursor = page.next_cursor
                 # A server that repeats itself would be asked for ever.
                 if cursor is None or cursor in seen:
-                    return tuple(names)
+                    return tuple(found)
                 seen.add(cursor)
 
+    async def listen(self, changed: Callable[[], object]) -> None:
+        """Call *changed* whenever the server says that its tools did, until cancelled."""
+        tools = self._client.server_capabilities.tools
+        if self._client.session.discover_result is None or tools is None or not tools.list_changed:
+            # In the era of the handshake it says so by itself.
+            await trio.sleep_forever()
+        while True:
+            with suppress(MCPError, SubscriptionLost):
+                async with self._client.listen(tools_list_changed=True) as subscription:
+                    async for _ in subscription:
+                        changed()
+            await trio.sleep(_LISTEN_AGAIN)
+            # What happened meanwhile was not told.
+            changed()
+
     async def ping(self) -> None:
-        """Return when the server answered anything at all; an error is an answer too."""
+        """Return when the server answered anything at all; an error of its own is an answer too.
+
+        Raises:
+            CallFailed: It cannot be reached, or does not know the session.
+        """
         session = self._client.session
-        with suppress(MCPError, ValidationError):
+        try:
             if session.discover_result is None:
                 await session.send_ping()
             else:
                 await session.send_discover(self._client.protocol_version)
+        except ValidationError:
+            return
+        except MCPError as error:
+            failure = self._wire.failure(error.code, error.message, error.error.data, ())
+            if failure.session_lost or (failure_of(error.error.data) is not None and failure.kind in _SILENT):
+                raise CallFailed(failure) from error
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> Any:
         """Call a tool: its structured content, else its text, else its content blocks.
@@ -138,12 +177,12 @@ class Connection:
         Raises:
             CallFailed: It did not work.
         """
-        with _failures(self._lines):
+        with _failures(self._wire):
             result = await self._client.call_tool(tool, dict(arguments))
         texts = [block.text for block in result.content if isinstance(block, TextContent)]
         if result.is_error:
             reason = "\n".join(texts) or "the tool gave no reason"
-            raise CallFailed(reason, FailureKind.TOOL, may_have_happened=True)
+            raise CallFailed(Failure(FailureKind.TOOL, SendState.SENT, reason))
         if result.structured_content is not None:
             return result.structured_content
         if len(texts) == len(result.content):
@@ -152,57 +191,108 @@ class Connection:
 
 
 @asynccontextmanager
-async def connect(lines: Lines, era: Era, *, ignored: Callable[[bytes], object]) -> AsyncIterator[Connection]:
-    """Do the handshake over *lines*.
+async def connect(wire: Wire, era: Era, *, tools_changed: Callable[[], object]) -> AsyncIterator[Connection]:
+    """Do the handshake over *wire*.
 
     Args:
-        lines: The server process.
+        wire: How messages get to the server.
         era: What its last start found out, else :data:`UNKNOWN`.
-        ignored: Called with each line that is no message; such a line does no harm.
+        tools_changed: Called when the server says by itself that its tools changed.
 
     Raises:
         HandshakeFailed: It did not work. It has no time limit of its own.
     """
-    transport = _Transport(lines, ignored)
+
+    async def note(message: object) -> None:
+        if isinstance(message, ToolListChangedNotification):
+            tools_changed()
+
     async with AsyncExitStack() as stack:
         try:
             client = await stack.enter_async_context(
-                Client(transport, mode=era.mode, prior_discover=era.discovered, cache=None)
+                Client(wire.transport(), mode=era.mode, prior_discover=era.discovered, cache=None, message_handler=note)
             )
         except Exception as error:
-            raise HandshakeFailed("; ".join(str(one) or type(one).__name__ for one in _flat(error))) from error
-        yield Connection(client, lines)
+            raise _handshake_failed(error, wire) from error
+        yield Connection(client, wire)
+
+
+def _handshake_failed(error: Exception, wire: Wire) -> HandshakeFailed:
+    leaves = _flat(error)
+    errors = [leaf for leaf in leaves if isinstance(leaf, MCPError)]
+    failure = wire.failure(errors[0].code, errors[0].message, errors[0].error.data, ()) if errors else None
+    return HandshakeFailed("; ".join(str(one) or type(one).__name__ for one in leaves), failure)
+
+
+def _offered(tool: Tool) -> OfferedTool:
+    hints = tool.annotations
+    return OfferedTool(tool.name, hints is not None and bool(hints.read_only_hint or hints.idempotent_hint))
 
 
 @contextmanager
-def _failures(lines: Lines) -> Iterator[None]:
+def _failures(wire: Wire) -> Iterator[None]:
     marks: list[int] = []
     token = _marks.set(marks)
     try:
         yield
     except MCPError as error:
-        raise _failed(error, lines, marks) from error
+        raise CallFailed(wire.failure(error.code, error.message, error.error.data, marks)) from error
     except (ValidationError, RuntimeError) as error:
         # The SDK's ways to say that a result does not fit the protocol, or the tool's own schema.
-        raise CallFailed(f"bad answer: {error}", FailureKind.PERMANENT, may_have_happened=True) from error
+        raise CallFailed(Failure(FailureKind.PERMANENT, SendState.SENT, f"bad answer: {error}")) from error
     finally:
         _marks.reset(token)
-
-
-def _failed(error: MCPError, lines: Lines, marks: list[int]) -> CallFailed:
-    if error.code == INTERNAL_ERROR or error.code in _SERVER_ERRORS:
-        # The SDK reports a server that is gone with a code that servers use too; only the process itself knows.
-        happened = bool(marks) and lines.may_have_read(marks[0])
-        return CallFailed(error.message, FailureKind.TRANSIENT, may_have_happened=happened)
-    if error.code in _PERMANENT:
-        return CallFailed(error.message, FailureKind.PERMANENT)
-    return CallFailed(error.message, FailureKind.TOOL, may_have_happened=True)
 
 
 def _flat(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for one in error.exceptions for leaf in _flat(one)]
     return [error]
+
+
+class StdioWire:
+    """Lines to a process and back.
+
+    Args:
+        lines: The process.
+        ignored: Called with each line that is no message; such a line does no harm.
+    """
+
+    def __init__(self, lines: Lines, ignored: Callable[[bytes], object]) -> None:
+        self._lines = lines
+        self._ignored = ignored
+
+    def transport(self) -> Any:
+        """Make the SDK's transport."""
+        return _Transport(self._lines, self._ignored)
+
+    def failure(self, code: int, message: str, _data: object, marks: Sequence[int]) -> Failure:
+        """Say what an error means: the SDK reports a server that is gone with codes that servers use too.
+
+        Only the process knows, and also whether it had read the call.
+        """
+        if code == INTERNAL_ERROR or code in SERVER_ERRORS:
+            was_read = bool(marks) and self._lines.may_have_read(marks[0])
+            return Failure(FailureKind.TRANSIENT, SendState.SENT if was_read else SendState.NOT_SENT, message)
+        return classify_rpc(code, message)
+
+
+class HttpWire:
+    """Requests to a server elsewhere."""
+
+    def __init__(self, link: HttpLink) -> None:
+        self._link = link
+
+    def transport(self) -> Any:
+        """Make the SDK's transport."""
+        return streamable_http_client(self._link.url, http_client=self._link.client, max_sse_event_size=MAX_BODY)
+
+    def failure(self, code: int, message: str, data: object, _marks: Sequence[int]) -> Failure:
+        """Say what an error means: the fault of the network or the status that it was made of, else the code."""
+        failure = failure_of(data) or classify_rpc(code, message, has_session=True)
+        if failure.session_lost:
+            self._link.lose(failure.reason)
+        return failure
 
 
 class _Transport:

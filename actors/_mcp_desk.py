@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from actors._mcp_client import UNKNOWN, Connection, Era, Lines
+from actors._mcp_client import UNKNOWN, Connection, Era, OfferedTool
 
 
 class State(enum.Enum):
@@ -46,8 +46,8 @@ MEANINGS = {
 }
 
 
-class Process(Lines, Protocol):
-    """What the owner needs of a server process, beyond its lines."""
+class Peer(Protocol):
+    """What the owner needs of a server, whether it is a process of its own or runs elsewhere."""
 
     exited: trio.Event
     lost: trio.Event
@@ -55,7 +55,7 @@ class Process(Lines, Protocol):
     last_heard: float
 
     @property
-    def pid(self) -> int: ...
+    def pid(self) -> int | None: ...
     @property
     def returncode(self) -> int | None: ...
     @property
@@ -68,12 +68,19 @@ class Process(Lines, Protocol):
     def kill(self) -> None: ...
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Server:
-    """A server that finished its handshake."""
+    """A server that finished its handshake.
 
-    process: Process
+    Args:
+        peer: The server.
+        connection: What it is called by.
+        calls: Calls that it has in hand.
+    """
+
+    peer: Peer
     connection: Connection
+    calls: int = 0
 
 
 @attrs.frozen
@@ -90,39 +97,54 @@ class Desk:
     def __init__(self) -> None:
         self.state = State.DOWN
         self.reason = "not started yet"
-        self.process: Process | None = None
+        self.peer: Peer | None = None
         self.server: Server | None = None
-        self.tools: tuple[str, ...] = ()
+        self.tools: tuple[OfferedTool, ...] = ()
         self.era: Era = UNKNOWN
-        #: Calls that the server has in hand.
-        self.calls = 0
         #: Whether this server ever answered a call.
         self.answered = False
-        #: A call ran into its deadline and the server said nothing meanwhile.
+        #: A call got no answer, and the server said nothing meanwhile.
         self.doubted = False
+        #: The server said that its tools are others now.
+        self.tools_changed = False
         self.request: RestartRequest | None = None
+        #: Called when it became ready.
+        self.on_ready: Callable[[], object] | None = None
         self._changed = trio.Event()
+
+    @property
+    def calls(self) -> int:
+        """Calls that the present server has in hand."""
+        return self.server.calls if self.server is not None else 0
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """Names of the tools that the server listed last."""
+        return tuple(tool.name for tool in self.tools)
 
     @property
     def meaning(self) -> Meaning:
         """What the state means to those outside; a server that is gone is down before its owner had its turn."""
-        if self.process is not None and self.process.lost.is_set():
+        if self.peer is not None and self.peer.lost.is_set():
             return MEANINGS[State.DOWN]
         return MEANINGS[self.state]
 
     def become(self, state: State, reason: str) -> None:
         """Enter *state*; *reason* is for people."""
+        was_ready = self.meaning.is_ready
         self.state, self.reason = state, reason
+        if self.meaning.is_ready and not was_ready and self.on_ready is not None:
+            self.on_ready()
         self.changed()
 
-    def open(self, server: Server, tools: tuple[str, ...]) -> None:
+    def open(self, server: Server, tools: tuple[OfferedTool, ...]) -> None:
         """Serve calls from *server*; whoever calls this sets the state next."""
         self.server, self.tools = server, tools
-        self.answered = self.doubted = False
+        self.answered = self.doubted = self.tools_changed = False
 
     def clear(self) -> None:
         """Forget the server, which is gone."""
-        self.process = self.server = self.request = None
+        self.peer = self.server = self.request = None
         self.changed()
 
     def changed(self) -> None:
@@ -136,16 +158,21 @@ class Desk:
             await self._changed.wait()
 
     @contextmanager
-    def call_in_hand(self) -> Iterator[None]:
+    def call_in_hand(self, server: Server) -> Iterator[None]:
         """Count a call while the server has it."""
-        self.calls += 1
+        server.calls += 1
         try:
             yield
         finally:
-            self.calls -= 1
+            server.calls -= 1
             self.changed()
 
     def doubt(self) -> None:
-        """Ask for a ping at once, calls in hand or not."""
+        """Ask for a ping as soon as no call is in hand."""
         self.doubted = True
+        self.changed()
+
+    def note_tools_changed(self) -> None:
+        """Ask for a new list of tools."""
+        self.tools_changed = True
         self.changed()

@@ -3,55 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from actors._mcp_client import LEGACY, UNKNOWN, Connection, HandshakeFailed, connect, server_environment
-from actors._mcp_desk import Desk, Process, Server, State
-from actors._retry import CallFailed
-from actors._stdio import ServerProcess
-from agentrt.config import SecretError
-from agentrt.policy import RestartDelay, ServerRestart
+from actors._mcp_client import ERAS, LEGACY, UNKNOWN, HandshakeFailed, connect
+from actors._mcp_desk import Desk, Peer, Server, State
+from actors._mcp_history import History
+from actors._mcp_launch import CannotStart, Launched, Launcher
+from actors._mcp_watch import Reporter, Watch
+from agentrt.policy import FailureKind, RestartDelay, ServerRestart
+from agentrt.resilience import CallFailed
 
 if TYPE_CHECKING:
-    import random
-
     from agentrt.config.model import McpServerConfig
     from agentrt.kernel import Event
+    from agentrt.policy import Failure
 
 #: A server that ran this long, or answered a call, was a good start; one that dies sooner is held back.
 _GOOD_START = 10.0
-#: Unanswered in a row.
-_MISSED_PINGS = 2
-
-
-class Reporter(Protocol):
-    """The actor, as far as the owner knows it."""
-
-    def emit(self, kind: str, /, *, cause: Event | int | None = None, **fields: Any) -> Event: ...
-    def progress(self, what: str = "") -> None: ...
-    @property
-    def random(self) -> random.Random: ...
-
-
-class Spawn(Protocol):
-    """How a server process is started; raises OSError where it cannot be."""
-
-    def __call__(
-        self,
-        command: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        cwd: Path | None,
-        log: Path | None,
-        grace: float,
-        report: Callable[..., object],
-    ) -> Awaitable[Process]: ...
+#: Starts in a row that fail without an answer, after which a server is asked anew how it wants to be spoken to.
+_ERA_DOUBTED = 2
+#: What fails in passing is no sign that a start will fail for ever.
+_PASSING = frozenset({FailureKind.TRANSIENT, FailureKind.TIMEOUT, FailureKind.THROTTLED})
 
 
 @attrs.frozen
@@ -59,15 +36,19 @@ class Parting:
     """Why the owner is done with a server.
 
     Args:
-        reason: For people; None where the process itself knows best.
+        reason: For people; None where the server itself knows best.
         was_ready: Whether it had been started successfully.
         requested: Whether somebody asked for a new one, so that this is no failure.
+        handover: Whether calls in hand go on while the next one is started.
+        failure: What kind of failure it was, where the server or the network said so.
         cause: The event that tells more.
     """
 
     reason: str | None
     was_ready: bool = True
     requested: bool = False
+    handover: bool = False
+    failure: Failure | None = None
     cause: Event | None = None
 
 
@@ -77,34 +58,59 @@ class Ending:
 
     parting: Parting
     uptime: float
-    process: Process | None = None
+    peer: Peer | None = None
 
     @property
     def reason(self) -> str:
         """What happened, for people."""
         if self.parting.reason is None:
-            return self.process.ending if self.process is not None else "ended"
+            return self.peer.ending if self.peer is not None else "ended"
         return self.parting.reason
 
     @property
     def signature(self) -> str | None:
-        """What identifies a failure to start; None where the server had started."""
-        if self.parting.was_ready:
+        """What identifies a failure to start; None where the server had started, or the failure may pass by itself."""
+        failure = self.parting.failure
+        if self.parting.was_ready or (failure is not None and failure.kind in _PASSING and self.exit_code is None):
             return None
-        returncode = self.process.returncode if self.process is not None else None
-        return f"{returncode}: {self.parting.reason}"
+        return f"{self.exit_code}: {self.parting.reason}"
+
+    @property
+    def exit_code(self) -> int | None:
+        """The process's return code, where it had one."""
+        return self.peer.returncode if self.peer is not None else None
+
+
+class Life:
+    """One run of a server, and its end as the owner sees it; calls in hand may go on for a while after it."""
+
+    def __init__(self) -> None:
+        self._over = trio.Event()
+        self._ending: Ending | None = None
+
+    def end(self, ending: Ending) -> None:
+        """Say how it ended; what is said first counts."""
+        if self._ending is None:
+            self._ending = ending
+            self._over.set()
+
+    async def wait(self) -> Ending:
+        """Wait for the end."""
+        await self._over.wait()
+        assert self._ending is not None
+        return self._ending
 
 
 class Owner:
-    """Keeps one server running. Its :meth:`run` is the one task that enters and leaves the SDK's client.
+    """Keeps one server running. Each run of a server is one task, which alone enters and leaves the SDK's client.
 
     Args:
         name: The server's name.
         config: Its settings.
         desk: Where callers meet it.
         reporter: The actor that speaks for it.
-        log: Where its stderr is copied to.
-        spawn: How its process is started.
+        launcher: How it is started.
+        restart: When it is started again.
     """
 
     def __init__(
@@ -114,101 +120,131 @@ class Owner:
         desk: Desk,
         reporter: Reporter,
         *,
-        log: Path | None = None,
-        spawn: Spawn = ServerProcess.spawn,
+        launcher: Launcher,
+        restart: ServerRestart,
     ) -> None:
         self._name = name
         self._config = config
         self._desk = desk
         self._reporter = reporter
-        self._log = log
-        self._spawn = spawn
-        self._restart = ServerRestart()
-        self._exit_event: Event | None = None
-        self._exited_at = 0.0
-        self._last = RestartDelay(0.0, 0, extended=False, probably_permanent=False)
+        self._launcher = launcher
+        self._restart = restart
+        self._watch = Watch(name, config, desk, reporter)
+        self._history = History(name, config.restart_log, reporter)
         self._noisy = False
+        self._unheard = 0
 
     async def run(self) -> None:
         """Start the server, and start it again whenever it ended, until cancelled."""
+        if self._desk.era is UNKNOWN:
+            self._desk.era = ERAS[self._config.protocol]
         try:
-            while True:
-                ending = await self._live()
-                await self._after(ending)
+            async with trio.open_nursery() as nursery:
+                while True:
+                    life = Life()
+                    nursery.start_soon(self._live, life)
+                    await self._after(await life.wait())
         finally:
             self._desk.clear()
             self._desk.become(State.DOWN, "stopped")
 
-    async def _live(self) -> Ending:
+    async def _live(self, life: Life) -> None:
         self._desk.become(State.STARTING, "starting")
         self._noisy = False
         began = trio.current_time()
         try:
-            process = await self._spawn(
-                self._config.command,
-                env=server_environment(self._config.env),
-                cwd=self._config.cwd,
-                log=self._log,
-                grace=self._config.stop_grace,
-                report=partial(self._emit, server=self._name),
-            )
-        except SecretError as error:
-            return Ending(Parting(f"its environment: {error}", was_ready=False), 0.0)
-        except OSError as error:
-            reason = f"cannot start {self._config.command[0]!r}: {error.strerror or error}"
-            return Ending(Parting(reason, was_ready=False), 0.0)
-        # No checkpoint from here until the process has a task that ends it.
+            launched = await self._launcher.launch(partial(self._emit, server=self._name), self._ignored)
+        except CannotStart as error:
+            life.end(Ending(Parting(str(error), was_ready=False), 0.0))
+            return
+        # No checkpoint from here until the server has a task that ends it.
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(process.run)
-            self._desk.process = process
+            peer = launched.peer
+            nursery.start_soon(peer.run)
+            self._desk.peer = peer
             try:
-                parting = await self._talk(process, began)
+                parting = await self._talk(launched, life, began)
             finally:
-                # It takes no more calls, whatever comes next; on a cancellation its end can take a while.
-                self._desk.clear()
-                self._desk.become(State.DOWN, "stopping")
-            process.kill()
-        return Ending(parting, trio.current_time() - began, process)
+                if self._desk.peer is peer:
+                    # It takes no more calls, whatever comes next; on a cancellation its end can take a while.
+                    self._desk.clear()
+                    self._desk.become(State.DOWN, "stopping")
+            peer.kill()
+        life.end(Ending(parting, trio.current_time() - began, peer))
 
-    async def _talk(self, process: Process, began: float) -> Parting:
+    async def _talk(self, launched: Launched, life: Life, began: float) -> Parting:
         limit = self._config.start_timeout
+        peer = launched.peer
         parting = Parting(f"not ready within {limit:g} s of its start", was_ready=False)
         with trio.CancelScope(deadline=began + limit) as scope:
             try:
-                async with connect(process, self._desk.era, ignored=self._ignored) as connection:
-                    parting = await self._list_and_serve(Server(process, connection), scope, began)
-                    # Calls in hand end by the exit, when it is known what the server had read.
-                    process.kill()
-                    await process.exited.wait()
+                async with connect(
+                    launched.wire, self._desk.era, tools_changed=self._desk.note_tools_changed
+                ) as connection:
+                    server = Server(peer, connection)
+                    parting = await self._list_and_serve(server, scope, began)
+                    if parting.handover:
+                        await self._hand_over(server, life, parting, began)
+                    else:
+                        # Calls in hand end by the exit, when it is known what the server had read.
+                        peer.kill()
+                        await peer.exited.wait()
             except HandshakeFailed as error:
-                parting = Parting(f"handshake failed: {error}", was_ready=False)
+                parting = Parting(f"handshake failed: {error}", was_ready=False, failure=error.failure)
         if not parting.was_ready:
-            # Some servers exit when they are asked for what they do not know; and a new version may want another era.
-            asked_too_much = self._desk.era is UNKNOWN and process.lost.is_set()
-            self._desk.era = LEGACY if asked_too_much else UNKNOWN
+            self._doubt_era(peer, parting, is_over=not scope.cancelled_caught)
         return parting
+
+    async def _hand_over(self, server: Server, life: Life, parting: Parting, began: float) -> None:
+        """Let the calls in hand end as they may, while the next server is made."""
+        self._desk.clear()
+        self._desk.become(State.DOWN, f"{server.peer.ending}")
+        life.end(Ending(parting, trio.current_time() - began, server.peer))
+        await self._desk.wait_for(lambda: not server.calls)
+
+    def _doubt_era(self, peer: Peer, parting: Parting, *, is_over: bool) -> None:
+        """Forget how the server wants to be spoken to only where that may be what is wrong."""
+        has_answered = is_over and not peer.lost.is_set() and _is_refusal(parting)
+        if self._config.protocol != "auto" or (peer.pid is None and not has_answered):
+            # A server elsewhere that cannot be reached said nothing about that.
+            return
+        self._unheard = 0 if has_answered else self._unheard + 1
+        if self._desk.era is UNKNOWN:
+            # Some servers exit, or say nothing, when they are asked for what they do not know.
+            if not has_answered:
+                self._desk.era = LEGACY
+                self._unheard = 0
+        elif has_answered or self._unheard >= _ERA_DOUBTED:
+            # A new version of it may want to be spoken to otherwise.
+            self._desk.era = UNKNOWN
+            self._unheard = 0
 
     async def _list_and_serve(self, server: Server, scope: trio.CancelScope, began: float) -> Parting:
         try:
             tools = await server.connection.list_tools()
-        except CallFailed as failure:
-            return Parting(f"cannot list its tools: {failure}", was_ready=False)
+        except CallFailed as error:
+            return Parting(f"cannot list its tools: {error}", was_ready=False, failure=error.failure)
         scope.deadline = math.inf
+        self._unheard = 0
         self._desk.era = server.connection.era
         self._desk.open(server, tools)
-        self._report_start(server.process, began)
-        self._answers(tools)
+        self._watch.judge_tools(tools)
+        self._history.started(server.peer, began, len(tools), self._desk.reason)
         return await self._first_of(
-            partial(self._until_lost, server.process),
+            partial(self._until_lost, server.peer),
             partial(self._until_unresponsive, server),
             self._until_drained,
+            partial(self._watch.keep_tools, server),
+            partial(server.connection.listen, self._desk.note_tools_changed),
         )
 
-    async def _first_of(self, *waits: Callable[[], Awaitable[Parting]]) -> Parting:
+    async def _first_of(self, *waits: Callable[[], Awaitable[Parting | None]]) -> Parting:
         partings: list[Parting] = []
 
-        async def wait_for(wait: Callable[[], Awaitable[Parting]]) -> None:
-            partings.append(await wait())
+        async def wait_for(wait: Callable[[], Awaitable[Parting | None]]) -> None:
+            parting = await wait()
+            assert parting is not None
+            partings.append(parting)
             nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
@@ -216,9 +252,14 @@ class Owner:
                 nursery.start_soon(wait_for, wait)
         return partings[0]
 
-    async def _until_lost(self, process: Process) -> Parting:
-        await process.lost.wait()
-        return Parting(None)
+    async def _until_lost(self, peer: Peer) -> Parting:
+        await peer.lost.wait()
+        # A session over HTTP can be lost to new calls while others are still answered.
+        return Parting(None, handover=peer.pid is None)
+
+    async def _until_unresponsive(self, server: Server) -> Parting:
+        reason, event = await self._watch.until_unresponsive(server)
+        return Parting(reason, cause=event)
 
     async def _until_drained(self) -> Parting:
         await self._desk.wait_for(lambda: self._desk.request)
@@ -229,123 +270,20 @@ class Owner:
             await self._desk.wait_for(lambda: not self._desk.calls)
         return Parting(f"restarted on request: {request.reason}", requested=True)
 
-    async def _until_unresponsive(self, server: Server) -> Parting:
-        missed = 0
-        while missed < _MISSED_PINGS:
-            if not missed:
-                with trio.move_on_after(self._config.ping_interval):
-                    await self._desk.wait_for(lambda: self._desk.doubted)
-                # A server that works on a call may be too busy for a ping; its deadline is watched by the caller.
-                if self._desk.calls and not self._desk.doubted:
-                    continue
-            if await self._ping(server):
-                missed = 0
-                await self._refresh(server.connection)
-            else:
-                missed += 1
-                self._went_silent(server.process)
-        silence = self._silence(server.process)
-        event = self._emit(
-            "mcp_server_unresponsive",
-            server=self._name,
-            pid=server.process.pid,
-            silence=silence,
-            calls=self._desk.calls,
-        )
-        return Parting(f"no answer to ping for {silence:.1f} s", cause=event)
-
-    async def _ping(self, server: Server) -> bool:
-        asked = trio.current_time()
-        with trio.move_on_after(self._config.ping_interval):
-            await server.connection.ping()
-            self._reporter.progress("answer")
-            return True
-        return server.process.last_heard > asked
-
-    async def _refresh(self, connection: Connection) -> None:
-        self._desk.doubted = False
-        tools = self._desk.tools
-        if self._desk.state is State.INCOMPLETE:
-            with trio.move_on_after(self._config.ping_interval):
-                try:
-                    tools = await connection.list_tools()
-                except CallFailed:
-                    return
-        if self._desk.state in (State.INCOMPLETE, State.SILENT):
-            self._answers(tools)
-
-    def _answers(self, tools: tuple[str, ...]) -> None:
-        self._desk.tools = tools
-        missing = [tool for tool in self._config.expect_tools if tool not in tools]
-        if not missing:
-            self._desk.become(State.READY, "ready")
-            return
-        if self._desk.state is not State.INCOMPLETE:
-            self._emit("mcp_tools_missing", server=self._name, missing=missing, offered=list(tools))
-        self._desk.become(State.INCOMPLETE, f"does not offer the tools {', '.join(missing)}")
-
-    def _went_silent(self, process: Process) -> None:
-        if self._desk.state is not State.DRAINING:
-            self._desk.become(State.SILENT, f"no answer to ping for {self._silence(process):.1f} s")
-
-    def _silence(self, process: Process) -> float:
-        return round(trio.current_time() - process.last_heard, 1)
-
     def _ignored(self, line: bytes) -> None:
         # A server that prints to stdout does so again and again; once a run is enough to find it.
         if not self._noisy:
             self._noisy = True
             self._emit("mcp_line_ignored", server=self._name, line=line[:200].decode("utf-8", "replace"))
 
-    def _report_start(self, process: Process, began: float) -> None:
-        now = trio.current_time()
-        event = self._emit(
-            "mcp_server_started",
-            server=self._name,
-            pid=process.pid,
-            ms=round((now - began) * 1000),
-            attempt=self._last.attempt + 1,
-            tools=len(self._desk.tools),
-        )
-        if self._exit_event is not None:
-            self._emit(
-                "mcp_server_restarted",
-                cause=self._exit_event,
-                server=self._name,
-                pid=process.pid,
-                attempt=self._last.attempt,
-                backoff=self._last.delay,
-                ms=round((now - self._exited_at) * 1000),
-                started=event.id,
-            )
-
     async def _after(self, ending: Ending) -> None:
-        self._exited_at = trio.current_time()
-        verdict = self._last = self._judge(ending)
-        last_words = ending.process.last_words if ending.process is not None else ""
-        event = self._exit_event = self._emit(
-            "mcp_server_exited",
-            cause=ending.parting.cause,
-            server=self._name,
-            reason=ending.reason,
-            exit_code=ending.process.returncode if ending.process is not None else None,
-            signal=ending.process.signal if ending.process is not None else None,
-            stderr=last_words,
-            uptime=round(ending.uptime, 3),
-            attempt=verdict.attempt,
-            backoff=round(verdict.delay, 3),
+        verdict = self._judge(ending)
+        parting = ending.parting
+        self._history.ended(
+            ending.peer, ending.reason, verdict, uptime=ending.uptime, was_ready=parting.was_ready, cause=parting.cause
         )
-        if verdict.extended or verdict.probably_permanent:
-            self._emit(
-                "mcp_server_failing",
-                cause=event,
-                server=self._name,
-                reason=ending.reason,
-                attempt=verdict.attempt,
-                backoff=round(verdict.delay, 3),
-                probably_permanent=verdict.probably_permanent,
-            )
-        last_line = f" ({last_words.splitlines()[-1]})" if last_words else ""
+        words = ending.peer.last_words if ending.peer is not None else ""
+        last_line = f" ({words.splitlines()[-1]})" if words else ""
         self._desk.become(State.DOWN, f"{ending.reason}{last_line}; started again in {verdict.delay:.1f} s")
         await trio.sleep(verdict.delay)
 
@@ -358,3 +296,8 @@ class Owner:
 
     def _emit(self, kind: str, /, *, cause: Event | None = None, **fields: Any) -> Event:
         return self._reporter.emit(kind, cause=cause, **fields)
+
+
+def _is_refusal(parting: Parting) -> bool:
+    """Whether a start failed because the server said no to how it was spoken to."""
+    return parting.failure is None or parting.failure.kind is FailureKind.PERMANENT

@@ -1,48 +1,66 @@
-"""A tool server as an agent sees it: a session that survives whatever happens to the server's process."""
+"""A tool server as an agent sees it: a session that survives whatever happens to the server."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from actors._mcp_call import Call
 from actors._mcp_desk import Desk, RestartRequest, Server
-from actors._mcp_owner import Owner, Spawn
+from actors._mcp_launch import Spawn, launcher_of, spawn_process
+from actors._mcp_owner import Owner
 from actors._reaped import reaper
-from actors._retry import CallFailed, Retrying
-from actors._stdio import ServerProcess
+from agentrt.config import ServerPolicies
 from agentrt.config.model import McpServerConfig
 from agentrt.kernel import Actor
-from agentrt.policy import FailureKind, RetryPolicy
+from agentrt.policy import BreakerState, Transition
 from agentrt.ports import ToolError
+from agentrt.resilience import BreakerGate, BulkheadGate, CallFailed, Retrying, classify
+
+_BREAKER_EVENTS = {
+    BreakerState.OPEN: "tool_breaker_opened",
+    BreakerState.HALF_OPEN: "tool_breaker_half_opened",
+    BreakerState.CLOSED: "tool_breaker_closed",
+}
 
 
 class McpToolSession:
-    """One MCP server over stdio, as a :class:`~agentrt.ports.ToolSession`.
+    """One MCP server, over stdio or HTTP, as a :class:`~agentrt.ports.ToolSession`.
 
     The handle stays the same while :class:`McpSession` starts the server, watches it and starts it again. Any number
-    of tasks may call at once.
+    of tasks may call at once; how many of them the server has in hand is bounded.
 
     Args:
         name: The server's name.
         config: Its settings.
-        retry: When a call that failed is tried again.
-        log: Where the server's stderr is copied to.
+        policies: What decides about its calls and its restarts.
+        log: Where the stderr of its process is copied to.
     """
 
     def __init__(
-        self, name: str, config: McpServerConfig, *, retry: RetryPolicy | None = None, log: Path | None = None
+        self,
+        name: str,
+        config: McpServerConfig,
+        *,
+        policies: ServerPolicies | None = None,
+        log: Path | None = None,
     ) -> None:
         self.name = name
         self.config = config
         self.log = log
+        self.policies = policies or ServerPolicies()
         self.desk = Desk()
-        self._retry = retry or RetryPolicy()
+        self._breaker = BreakerGate(name, self.policies.breaker, self._breaker_changed)
+        self._bulkhead = BulkheadGate(name, self.policies.bulkhead, self.policies.max_wait)
         self._actor: Actor | None = None
+        # A server that was started again deserves another try, however long the breaker would have waited.
+        self.desk.on_ready = self._breaker.hint
 
     @property
     def is_ready(self) -> bool:
@@ -56,18 +74,23 @@ class McpToolSession:
 
     @property
     def pid(self) -> int | None:
-        """The server's process, while there is one."""
-        return self.desk.process.pid if self.desk.process is not None else None
+        """The server's process, while there is one here."""
+        return self.desk.peer.pid if self.desk.peer is not None else None
 
     @property
     def started_at(self) -> float | None:
         """When that process was started, in monotonic seconds."""
-        return self.desk.process.started_at if self.desk.process is not None else None
+        return self.desk.peer.started_at if self.desk.peer is not None else None
 
     @property
     def tools(self) -> tuple[str, ...]:
         """Names of the tools that the server listed last."""
-        return self.desk.tools
+        return self.desk.tool_names
+
+    @property
+    def breaker(self) -> BreakerState:
+        """Whether its breaker lets calls through."""
+        return self._breaker.state
 
     def attach(self, actor: Actor) -> None:
         """Let *actor* speak for this session from now on."""
@@ -104,8 +127,9 @@ class McpToolSession:
     ) -> Any:
         """Call a tool: its structured content, else its text, else its content blocks.
 
-        Waits while the server is started again, and tries again what failed in passing. A call that the server may
-        have acted on is repeated only where it is idempotent, by argument or by configuration.
+        Waits while the server is started again, unless it is configured to fail at once then, and tries again what
+        failed in passing. A call that the server may have acted on is repeated only where it is idempotent: by
+        argument, by configuration, or because the server says so of its tool.
 
         Args:
             tool: The tool's name.
@@ -116,56 +140,59 @@ class McpToolSession:
         Raises:
             ToolError: It did not work; says what kind of failure it was.
         """
-        limit = self.config.call_timeout if timeout is None else timeout
-        deadline = trio.current_time() + limit
-        retrying = Retrying(self._retry, self._random, partial(self._retried, tool), partial(self._recovered, tool))
-        attempt = partial(self._attempt, tool, arguments or {}, limit, deadline)
+        call = Call(
+            self.desk,
+            self._breaker,
+            tool,
+            arguments or {},
+            limit=self.config.call_timeout if timeout is None else timeout,
+            waits=self.config.when_down == "wait",
+            heard=self._heard_from,
+        )
+        retrying = Retrying(
+            self.policies.retry,
+            self.policies.budget,
+            classify,
+            partial(self._report, tool),
+            self._actor.random if self._actor is not None else random.Random(),  # noqa: S311 - jitter, no secret.
+        )
         try:
-            return await retrying.call(
-                attempt, deadline=deadline, idempotent=idempotent or tool in self.config.idempotent
-            )
-        except CallFailed as failure:
-            raise ToolError(
-                f"{self.name}.{tool}: {failure}",
-                kind=failure.kind.value,
-                server=self.name,
-                tool=tool,
-                attempts=failure.attempts,
-                may_have_happened=failure.may_have_happened,
-            ) from failure
+            async with self._bulkhead.slot(call.size, call.deadline):
+                return await retrying.call(
+                    call.attempt,
+                    deadline=call.deadline,
+                    idempotent=lambda: idempotent or self._is_repeatable(tool),
+                    tries=call.tries,
+                )
+        except CallFailed as error:
+            raise self._tool_error(call, error) from error
 
-    async def _attempt(self, tool: str, arguments: Mapping[str, Any], limit: float, deadline: float) -> Any:
-        server = await self._admitted(limit, deadline)
-        with self.desk.call_in_hand():
-            began = trio.current_time()
-            with trio.CancelScope(deadline=deadline):
-                try:
-                    await self._check_offered(server, tool)
-                    answer = await server.connection.call(tool, arguments)
-                except CallFailed as failure:
-                    if failure.kind is FailureKind.TOOL:
-                        self._heard_from(server)
-                    raise _explained(failure, server) from failure
-                self._heard_from(server)
-                return answer
-            if server.process.last_heard <= began:
-                self.desk.doubt()
-            raise CallFailed(f"no answer within {limit:g} s", FailureKind.TIMEOUT, may_have_happened=True)
+    def _tool_error(self, call: Call, error: CallFailed) -> ToolError:
+        failure = call.tries.failure or error.failure
+        return ToolError(
+            f"{self.name}.{call.tool}: {error}",
+            kind=failure.kind.value,
+            server=self.name,
+            tool=call.tool,
+            attempt=call.tries.attempt,
+            sent=failure.sent,
+            retry_after=failure.retry_after,
+            cause=error.__cause__ or error,
+        )
 
-    async def _admitted(self, limit: float, deadline: float) -> Server:
-        with trio.CancelScope(deadline=deadline):
-            await self.desk.wait_for(lambda: self.desk.meaning.takes_calls and self.desk.request is None)
-            assert self.desk.server is not None
-            return self.desk.server
-        raise CallFailed(f"no server within {limit:g} s: {self.desk.reason}", FailureKind.TRANSIENT)
+    def _is_repeatable(self, tool: str) -> bool:
+        if tool in self.config.idempotent:
+            return True
+        return self.config.trust_annotations and any(one.name == tool and one.repeatable for one in self.desk.tools)
 
-    async def _check_offered(self, server: Server, tool: str) -> None:
-        if tool not in self.desk.tools:
-            # Servers may change their tools while they run.
-            self.desk.tools = await server.connection.list_tools()
-        if tool not in self.desk.tools:
-            offered = ", ".join(self.desk.tools) or "none"
-            raise CallFailed(f"no such tool; the server offers {offered}", FailureKind.PERMANENT)
+    def _report(self, tool: str, kind: str, fields: Mapping[str, Any]) -> None:
+        if self._actor is not None:
+            self._actor.emit(f"tool_{kind}", server=self.name, tool=tool, **fields)
+
+    def _breaker_changed(self, transition: Transition, reason: str) -> None:
+        if self._actor is not None:
+            kind = _BREAKER_EVENTS[transition.new]
+            self._actor.emit(kind, server=self.name, was=transition.old.value, reason=reason)
 
     def _heard_from(self, server: Server) -> None:
         if self.desk.server is server:
@@ -173,53 +200,32 @@ class McpToolSession:
         if self._actor is not None:
             self._actor.progress("answer")
 
-    @property
-    def _random(self) -> random.Random:
-        return self._actor.random if self._actor is not None else random.Random()  # noqa: S311 - jitter, no secret.
-
-    def _retried(self, tool: str, failure: CallFailed, attempt: int, wait: float) -> None:
-        self._emit("tool_call_retried", tool, error=str(failure), attempt=attempt, wait=round(wait, 3))
-
-    def _recovered(self, tool: str, attempt: int) -> None:
-        self._emit("tool_call_recovered", tool, attempt=attempt)
-
-    def _emit(self, kind: str, tool: str, **fields: Any) -> None:
-        if self._actor is not None:
-            self._actor.emit(kind, server=self.name, tool=tool, **fields)
-
 
 class McpSession(Actor):
-    """Drives one :class:`McpToolSession`: owns the server's process, from its start to its end.
+    """Drives one :class:`McpToolSession`: owns the server, from its start to its end.
 
-    It never gives up on a server. Its end, ordered or not, ends all that the server started.
+    It never gives up on a server. Its end, ordered or not, ends all that a server started that was started here.
 
     Args:
         session: The handle.
-        spawn: How the server's process is started.
+        spawn: How a server's process is started.
     """
 
-    def __init__(self, session: McpToolSession, *, spawn: Spawn = ServerProcess.spawn) -> None:
+    def __init__(self, session: McpToolSession, *, spawn: Spawn = spawn_process) -> None:
         self._session = session
         self._spawn = spawn
 
     @staticmethod
-    def open_handle(name: str, config: McpServerConfig, *, retry: RetryPolicy, log: Path) -> McpToolSession:
+    def open_handle(name: str, config: McpServerConfig, *, policies: ServerPolicies, log: Path) -> McpToolSession:
         """Make the session of one server."""
-        return McpToolSession(name, config, retry=retry, log=log)
+        return McpToolSession(name, config, policies=policies, log=log)
 
     async def run(self) -> None:
         """Keep the server running until cancelled."""
         session = self._session
         session.attach(self)
-        with reaper.held():
-            await Owner(session.name, session.config, session.desk, self, log=session.log, spawn=self._spawn).run()
-
-
-def _explained(failure: CallFailed, server: Server) -> CallFailed:
-    if failure.kind is not FailureKind.TRANSIENT or not server.process.lost.is_set():
-        return failure
-    return CallFailed(
-        f"the server {server.process.ending} during the call",
-        failure.kind,
-        may_have_happened=failure.may_have_happened,
-    )
+        launcher = launcher_of(session.config, log=session.log, spawn=self._spawn)
+        restart = session.policies.restart
+        # A server elsewhere has no processes here.
+        with reaper.held() if session.config.command is not None else nullcontext():
+            await Owner(session.name, session.config, session.desk, self, launcher=launcher, restart=restart).run()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from agentrt.config.classes import load_class
 from agentrt.config.convert import (
+    SERVER_BREAKER,
+    ServerPolicies,
     breaker,
     flood_gate,
     memory_guard,
@@ -11,6 +13,8 @@ from agentrt.config.convert import (
     restart_backoff,
     restart_intensity,
     retry_policy,
+    server_policies,
+    server_restart,
 )
 from agentrt.config.environment import Source
 from agentrt.config.loader import Loaded, load
@@ -18,6 +22,7 @@ from agentrt.config.model import (
     ActorsConfig,
     AgentConfig,
     BreakerConfig,
+    BulkheadConfig,
     BusConfig,
     Config,
     Duration,
@@ -34,6 +39,7 @@ from agentrt.config.model import (
     RestartConfig,
     RetryConfig,
     Secret,
+    ServerRestartConfig,
     Size,
 )
 from agentrt.config.problems import ConfigError, Invalid, Problem
@@ -42,9 +48,11 @@ from agentrt.config.servers import ResolvedServer, servers_of
 from agentrt.config.units import format_duration, format_size, parse_duration, parse_size
 
 __all__ = [
+    "SERVER_BREAKER",
     "ActorsConfig",
     "AgentConfig",
     "BreakerConfig",
+    "BulkheadConfig",
     "BusConfig",
     "Config",
     "ConfigError",
@@ -67,6 +75,8 @@ __all__ = [
     "RetryConfig",
     "Secret",
     "SecretError",
+    "ServerPolicies",
+    "ServerRestartConfig",
     "Size",
     "Source",
     "breaker",
@@ -83,5 +93,7 @@ __all__ = [
     "restart_backoff",
     "restart_intensity",
     "retry_policy",
+    "server_policies",
+    "server_restart",
     "servers_of",
 ]

@@ -7,12 +7,16 @@ from collections.abc import Collection, Iterator, Mapping
 
 import attrs
 
+from agentrt.config.hooks import key_of
 from agentrt.config.model import AgentConfig, Config, Name
 from agentrt.config.orders import orders
 from agentrt.config.problems import Fault, KeyPath, did_you_mean, dotted, shown
 from agentrt.config.servers import all_servers
 from agentrt.config.structure import Draft
-from agentrt.policy import NotConfigured, resolve
+from agentrt.config.tool_servers import tool_server_faults
+
+#: The policies that a tool server names: by its key, the table that they stand in.
+_SERVER_POLICIES = {"retry": "retry", "breaker": "breaker", "bulkhead": "bulkhead", "restart": "server_restart"}
 
 
 def cross_check(draft: Draft, written: Collection[KeyPath]) -> Iterator[Fault]:
@@ -30,7 +34,7 @@ def cross_check(draft: Draft, written: Collection[KeyPath]) -> Iterator[Fault]:
         yield from reference.check(draft)
     yield from _fallbacks(draft.config)
     yield from _roles(draft)
-    yield from _tool_servers(draft)
+    yield from tool_server_faults(draft)
 
 
 def unused(config: Config) -> Iterator[Fault]:
@@ -40,7 +44,7 @@ def unused(config: Config) -> Iterator[Fault]:
         if not any(path[-1] in agent.mcp for agent in agents):
             yield Fault(path, "no agent uses this tool server", f"add {shown(path[-1])} to the mcp of an agent")
     used = {(reference.table, reference.name) for reference in _references(config)}
-    for kind in ("retry", "breaker", "restart"):
+    for kind in map(key_of, attrs.fields(type(config.policies))):
         for name in getattr(config.policies, kind):
             if (("policies", kind), name) not in used:
                 yield Fault(("policies", kind, name), "nothing refers to this policy")
@@ -81,15 +85,21 @@ def _references(config: Config) -> Iterator[_Reference]:
             yield _Reference((*path, "breaker"), agent.breaker, "breaker policy", table, policies.breaker)
     for name in config.mcp.agents:
         yield _Reference(("mcp", "agents", name), name, "agent", agents, config.agents)
-    for server_path, server in all_servers(config):
-        if server.retry is not None:
-            table = ("policies", "retry")
-            yield _Reference((*server_path, "retry"), server.retry, "retry policy", table, policies.retry)
+    yield from _of_servers(config)
     for attribute in attrs.fields(type(config.actors)):
         policy = getattr(config.actors, attribute.name)
         if policy is not None:
             table = ("policies", "restart")
             yield _Reference(("actors", attribute.name), policy, "restart policy", table, policies.restart)
+
+
+def _of_servers(config: Config) -> Iterator[_Reference]:
+    for server_path, server in all_servers(config):
+        for key, kind in _SERVER_POLICIES.items():
+            named = getattr(server, key)
+            if named is not None:
+                what = f"{kind.replace('_', ' ')} policy"
+                yield _Reference((*server_path, key), named, what, ("policies", kind), getattr(config.policies, kind))
 
 
 def _fallbacks(config: Config) -> Iterator[Fault]:
@@ -128,24 +138,3 @@ def _roles(draft: Draft) -> Iterator[Fault]:
         if role not in roles:
             hint = did_you_mean(role, roles) or f"add role = {shown(role)} to an agent, or leave this out"
             yield Fault(("mcp", "roles", role), f"no agent has the role {shown(role)}", hint)
-
-
-def _tool_servers(draft: Draft) -> Iterator[Fault]:
-    config = draft.config
-    for name, agent in config.agents.items():
-        for index, server in enumerate(agent.mcp):
-            try:
-                resolve(server, name, agent.role, config.mcp)
-            except NotConfigured as error:
-                tables = [("mcp", *scope.split("."), server) for scope in error.searched]
-                if any(map(draft.is_damaged, [*tables, ("agents", name, "role")])):
-                    continue
-                message = f"the tool server {shown(server)} is not configured at any scope; searched"
-                known = {str(path[-1]) for path, _ in all_servers(config)}
-                hint = did_you_mean(server, known) or f"add [{dotted(tables[-1])}]"
-                yield Fault(("agents", name, "mcp", index), f"{message} {_searched(name, agent.role)}", hint)
-
-
-def _searched(name: str, role: str | None) -> str:
-    by_role = "mcp.roles (the agent has no role)" if role is None else f"mcp.roles.{role}"
-    return f"mcp.agents.{name}, {by_role} and mcp.global"

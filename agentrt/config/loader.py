@@ -35,6 +35,7 @@ class Loaded:
         warnings: What is not wrong and probably not meant either.
         sources: For each key that has an environment variable (``bus.url``, ``memory.server_warn``, ...), whether the
             file, the environment or the default counted.
+        lines: On which line each key of the document stands.
     """
 
     config: Config
@@ -42,6 +43,7 @@ class Loaded:
     folder: Path
     warnings: tuple[Problem, ...]
     sources: Mapping[str, Source]
+    lines: Mapping[KeyPath, int] = attrs.field(factory=dict, repr=False)
 
 
 def load(path: Path, environ: Mapping[str, str], *, check_classes: bool = False, base: type = object) -> Loaded:
@@ -72,7 +74,7 @@ def load(path: Path, environ: Mapping[str, str], *, check_classes: bool = False,
     if faults or merged.problems:
         raise ConfigError([*merged.problems, *map(place.problem, faults)])
     warnings = in_order(map(place.problem, unused(draft.config)))
-    return Loaded(draft.config, path, folder, warnings, merged.sources)
+    return Loaded(draft.config, path, folder, warnings, merged.sources, lines)
 
 
 def _read(path: Path) -> str:

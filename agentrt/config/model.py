@@ -38,6 +38,10 @@ def _positive_or_none() -> Any:
     return attrs.field(default=None, validator=validators.optional(validators.gt(0)))
 
 
+def _share(default: float) -> Any:
+    return attrs.field(default=default, validator=[validators.ge(0), validators.le(1)])
+
+
 def _count(default: int, least: int = 1) -> Any:
     return attrs.field(default=default, validator=validators.ge(least))
 
@@ -53,9 +57,41 @@ def _not_empty(_instance: object, _attribute: object, value: Any) -> None:
         raise Invalid("must not be empty")
 
 
-def _program(_instance: object, _attribute: object, value: tuple[str, ...]) -> None:
-    if not value or not value[0]:
+def _program(_instance: object, _attribute: object, value: tuple[str, ...] | None) -> None:
+    if value is not None and (not value or not value[0]):
         raise Invalid("must name a program", 'write it as a list, like ["python", "-m", "archive_server"]')
+
+
+def _endpoint(_instance: object, _attribute: object, value: str | None) -> None:
+    if value is None:
+        return
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        # The value is not repeated: it may hold a password.
+        raise Invalid("not the URL of a tool server", 'write "http://host:8000/mcp" or "https://host/mcp"')
+    if parts.username is not None or parts.password is not None:
+        raise Invalid("a secret is given by reference only", 'take it out of the URL, and write token = "env:NAME"')
+
+
+#: Headers that are there to hold a secret.
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
+
+
+def _headers(_instance: object, _attribute: object, value: dict[str, str]) -> None:
+    for name, text in value.items():
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+            raise Invalid(f"not the name of a header: {shown(name)}")
+        if "\n" in text or "\r" in text:
+            raise Invalid(f"the header {shown(name)} must be one line")
+        if name.lower() in _SECRET_HEADERS and not text.startswith(("env:", "file:")):
+            raise Invalid(
+                f"the header {shown(name)} holds a secret, which is given by reference only",
+                'write "env:NAME" or "file:PATH"; for a bearer token, token = "env:NAME"',
+            )
 
 
 def _class_path(_instance: object, _attribute: object, value: str) -> None:
@@ -197,7 +233,11 @@ class RetryConfig:
     factor: float = attrs.field(default=2.0, validator=validators.ge(1))
     maximum: Duration = _positive(30.0)
     #: Share that is added to a delay at random, 0 to 1.
-    jitter: float = attrs.field(default=0.3, validator=[validators.ge(0), validators.le(1)])
+    jitter: float = _share(0.3)
+    #: Retries of all calls to one server in *budget_window*: this share of its calls, and *budget_minimum* anyway.
+    budget: float = _share(0.2)
+    budget_minimum: int = _count(10, least=0)
+    budget_window: Duration = _positive(60.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -208,6 +248,41 @@ class BreakerConfig:
     recovery_timeout: Duration = _positive(300.0)
     #: The recovery time doubles while probes fail, up to this.
     max_recovery_timeout: Duration = _positive(3600.0)
+    #: A probe that is not heard of again for this long has failed. Left out, a little more than one task or call takes.
+    probe_lease: Duration | None = _positive_or_none()
+    #: Opens, too, when this share of the calls in *window* failed, or took longer than *slow_call*; 0 never does.
+    failure_rate: float = _share(0.0)
+    slow_rate: float = _share(0.0)
+    slow_call: Duration = _not_negative(0.0)
+    #: Fewer calls in *window* say nothing about a share.
+    min_calls: int = _count(20)
+    window: Duration = _positive(60.0)
+
+
+@attrs.frozen(kw_only=True)
+class BulkheadConfig:
+    """``[policies.bulkhead.NAME]``: how many calls a tool server may have in hand, and how many may wait."""
+
+    max_concurrent: int = _count(32)
+    max_queued: int = _count(256, least=0)
+    #: What the arguments of the calls that wait may take together.
+    max_queued_bytes: Size = _not_negative(Size(16 * 1024 * 1024))
+    max_wait: Duration = _positive(60.0)
+
+
+@attrs.frozen(kw_only=True)
+class ServerRestartConfig:
+    """``[policies.server_restart.NAME]``: when a tool server that ended is started again, or connected to again."""
+
+    #: From the second failure in a row on; the first restart waits for nothing.
+    initial: Duration = _positive(2.0)
+    factor: float = attrs.field(default=2.0, validator=validators.ge(1))
+    maximum: Duration = _positive(60.0)
+    #: The wait where that did not help: after *extended_after* failures in a row, or *same_failures* equal ones at the
+    #: start, which are probably permanent.
+    extended: Duration = _positive(300.0)
+    extended_after: int = _count(10, least=2)
+    same_failures: int = _count(3, least=2)
 
 
 @attrs.frozen(kw_only=True)
@@ -233,6 +308,8 @@ class PoliciesConfig:
     retry: dict[Name, RetryConfig] = attrs.field(factory=dict)
     breaker: dict[Name, BreakerConfig] = attrs.field(factory=dict)
     restart: dict[Name, RestartConfig] = attrs.field(factory=dict)
+    bulkhead: dict[Name, BulkheadConfig] = attrs.field(factory=dict)
+    server_restart: dict[Name, ServerRestartConfig] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -252,20 +329,40 @@ class McpServerConfig:
     The most specific scope wins whole: nothing is merged.
     """
 
-    command: tuple[str, ...] = _required(["python", "-m", "archive_server"], validator=_program)
+    #: A server that is started here and spoken to over its standard input and output; else *url*.
+    command: tuple[str, ...] | None = attrs.field(default=None, validator=_program)
+    #: A server that runs elsewhere and is spoken to over streamable HTTP, such as "http://host:8000/mcp".
+    url: str | None = attrs.field(default=None, validator=_endpoint)
+    #: Sent with each request to *url*. A value may be a reference, ``"env:NAME"`` or ``"file:PATH"``.
+    headers: dict[str, str] = attrs.field(factory=dict, repr=False, validator=_headers)
+    #: Sent as a bearer token to *url*; read again when the server does not accept it any more.
+    token: Secret | None = None
+    #: The protocol that it speaks; ``auto`` asks it once and keeps the answer.
+    protocol: Literal["auto", "2025-11-25", "2026-07-28"] = "auto"
     #: A value may be a reference, ``"env:NAME"`` or ``"file:PATH"``, which is read at each start of the server.
     env: dict[str, str] = attrs.field(factory=dict, repr=False)
     cwd: Path | None = None
     start_timeout: Duration = _positive(30.0)
     call_timeout: Duration = _positive(60.0)
+    #: What calls do while the server is down: ``wait`` until their deadline, or ``fail`` at once.
+    when_down: Literal["wait", "fail"] = "wait"
     #: A ping without an answer for this long, twice in a row and no call in hand, restarts the server.
     ping_interval: Duration = _positive(2.0)
     stop_grace: Duration = _positive(12.0)
     #: Tools that may be repeated although an earlier try may have happened.
     idempotent: tuple[str, ...] = ()
+    #: Whether to believe the server where it calls a tool read-only or idempotent itself.
+    trust_annotations: bool = True
     #: Tools that must be there for the agent to be ready.
     expect_tools: tuple[str, ...] = ()
+    #: Whether only one agent may use it, such as a server that keeps a file of its own.
+    exclusive: bool = False
     retry: Name | None = None
+    breaker: Name | None = None
+    bulkhead: Name | None = None
+    restart: Name | None = None
+    #: A file that gets one line of JSON per restart, as well as the log.
+    restart_log: Path | None = None
     memory_warn: Size | None = _positive_or_none()
     memory_limit: Size | None = _positive_or_none()
 

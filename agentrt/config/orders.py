@@ -82,6 +82,10 @@ def orders(config: Config) -> Iterator[Order]:
         yield order(("policies", "retry", name), retry, "initial", "maximum", why, may_be_equal=True)
     for name, restart in config.policies.restart.items():
         yield order(("policies", "restart", name), restart, "initial", "maximum", why, may_be_equal=True)
+    for name, again in config.policies.server_restart.items():
+        yield order(("policies", "server_restart", name), again, "initial", "maximum", why, may_be_equal=True)
+        longer = "else the wait that is for what does not pass is the shorter one"
+        yield order(("policies", "server_restart", name), again, "maximum", "extended", longer, may_be_equal=True)
     why = "the recovery time grows up to the maximum"
     for name, breaker in config.policies.breaker.items():
         table = ("policies", "breaker", name)

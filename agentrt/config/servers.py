@@ -24,6 +24,11 @@ def servers_of(config: Config, agent: Name) -> dict[Name, ResolvedServer]:
     return {server: resolve(server, agent, entry.role, config.mcp) for server in entry.mcp}
 
 
+def path_of(scope: str, server: Name) -> KeyPath:
+    """Name the table that configures a server at a scope, as :attr:`Resolved.scope` says it."""
+    return ("mcp", *scope.split("."), server)
+
+
 def all_servers(config: Config) -> Iterator[tuple[KeyPath, McpServerConfig]]:
     """Yield every configuration of a tool server at every scope, with its key path."""
     for name, server in config.mcp.global_.items():

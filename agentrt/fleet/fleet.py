@@ -327,7 +327,9 @@ class _Builder:
         agent = self._config.agents[Name(name)]
         named = self._config.policies.breaker[agent.breaker] if agent.breaker is not None else None
         settings = named or (CRITICAL if agent.critical else BreakerConfig())
-        made = attrs.evolve(breaker(settings), probe_lease=agent.task_timeout + _PROBE_MARGIN)
+        made = breaker(settings)
+        if settings.probe_lease is None:
+            made = attrs.evolve(made, probe_lease=agent.task_timeout + _PROBE_MARGIN)
         return AgentBreaker(name, _path(name), made, self.events)
 
 

@@ -15,11 +15,11 @@ from agentrt.config import (
     McpServerConfig,
     Name,
     RestartConfig,
-    RetryConfig,
+    Secret,
     flood_gate,
     redelivery,
     restart_backoff,
-    retry_policy,
+    server_policies,
     servers_of,
 )
 from agentrt.fleet.batteries import Batteries
@@ -199,18 +199,12 @@ class Member:
 
     def _open_sessions(self) -> dict[str, ToolSession]:
         battery = self._shared.batteries["mcp-session"]
-        policies = self._shared.config.policies.retry
         opened: dict[str, ToolSession] = {}
         for server, config in self._servers().items():
-            retry = retry_policy(policies[config.retry] if config.retry is not None else RetryConfig())
+            policies = server_policies(self._shared.config, config)
             log = self._shared.state_dir / "logs" / f"{self.name}-mcp-{server}.log"
             folder = self._shared.folder
-            placed = attrs.evolve(
-                config,
-                cwd=folder / config.cwd if config.cwd is not None else folder,
-                env={name: _placed(value, folder) for name, value in config.env.items()},
-            )
-            opened[server] = battery.open_handle(server, placed, retry=retry, log=log)
+            opened[server] = battery.open_handle(server, placed_server(config, folder), policies=policies, log=log)
         return opened
 
     def _open_memory(self) -> Any:
@@ -269,6 +263,18 @@ class Member:
 
     def _work(self) -> ActorRef:
         return self._shared.ref(f"{self.path}/work")
+
+
+def placed_server(config: McpServerConfig, folder: Path) -> McpServerConfig:
+    """Make all paths of a server's configuration absolute: they begin at the configuration's folder."""
+    return attrs.evolve(
+        config,
+        cwd=folder / config.cwd if config.cwd is not None else folder,
+        env={name: _placed(value, folder) for name, value in config.env.items()},
+        headers={name: _placed(value, folder) for name, value in config.headers.items()},
+        token=Secret(_placed(config.token, folder)) if config.token is not None else None,
+        restart_log=folder / config.restart_log if config.restart_log is not None else None,
+    )
 
 
 def _placed(value: str, folder: Path) -> str:

@@ -60,7 +60,7 @@ class Retrying:
         attempt: Callable[[], Awaitable[T]],
         *,
         deadline: float | None = None,
-        idempotent: bool = False,
+        idempotent: Callable[[], bool],
         tries: Tries | None = None,
     ) -> T:
         """Call *attempt* until it works or the policy gives up; then raise what the last try raised.
@@ -69,7 +69,7 @@ class Retrying:
             attempt: One try.
             deadline: When the caller stops waiting, in Trio's time; no wait reaches it, and ending a try then is up to
                 *attempt*.
-            idempotent: Whether doing it twice does no harm.
+            idempotent: Says whether doing it twice does no harm; asked after a try that may have happened.
             tries: Filled in while it is tried.
         """
         tries = tries or Tries()
@@ -79,7 +79,7 @@ class Retrying:
             try:
                 answer = await attempt()
             except Exception as error:
-                delay = self._delay(error, tries, deadline, idempotent=idempotent)
+                delay = self._delay(error, tries, deadline, idempotent)
                 if delay is None:
                     raise
             else:
@@ -89,7 +89,9 @@ class Retrying:
             await trio.sleep(delay)
             tries.attempt += 1
 
-    def _delay(self, error: Exception, tries: Tries, deadline: float | None, *, idempotent: bool) -> float | None:
+    def _delay(
+        self, error: Exception, tries: Tries, deadline: float | None, idempotent: Callable[[], bool]
+    ) -> float | None:
         failure = self.classify(error)
         if failure is None:
             return None
@@ -102,7 +104,7 @@ class Retrying:
             tries.attempt,
             failure.kind,
             may_have_happened=failure.may_have_happened,
-            idempotent=idempotent,
+            idempotent=failure.may_have_happened and idempotent(),
             now=now,
             deadline=deadline,
             jitter=self.random.random(),

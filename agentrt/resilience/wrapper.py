@@ -145,7 +145,7 @@ class _Calls:
             raise
 
     async def _retry(self, attempt: Callable[[], Awaitable[Any]], deadline: float, tries: Tries) -> Any:
-        return await self.retrying.call(attempt, deadline=deadline, idempotent=self.idempotent, tries=tries)
+        return await self.retrying.call(attempt, deadline=deadline, idempotent=lambda: self.idempotent, tries=tries)
 
     async def _attempt(self, call: Callable[[], Awaitable[Any]], deadline: float) -> Any:
         if self.breaker is None:

@@ -17,6 +17,7 @@ import pytest
 import trio
 from processes import MARK, processes
 
+from actors._mcp_launch import launcher_of, spawn_process
 from actors._mcp_owner import Owner
 from actors.mcp_session import McpSession, McpToolSession
 from agentrt.config.model import McpServerConfig
@@ -325,7 +326,16 @@ async def test_no_cancellation_leaves_an_orphan(marker):
         session = McpToolSession("partner", McpServerConfig(command=PARTNER, env={"AGENTRT_TEST": marker}))
         with trio.fail_after(30), trio.move_on_after(chance.uniform(0.0, 1.5)):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(Owner("partner", session.config, session.desk, Reporter()).run)
+                launcher = launcher_of(session.config, log=None, spawn=spawn_process)
+                owner = Owner(
+                    "partner",
+                    session.config,
+                    session.desk,
+                    Reporter(),
+                    launcher=launcher,
+                    restart=session.policies.restart,
+                )
+                nursery.start_soon(owner.run)
                 nursery.start_soon(_call_in_vain, session)
                 await session.wait_ready()
                 await trio.sleep(chance.uniform(0.0, 0.3))

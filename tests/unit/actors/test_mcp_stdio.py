@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors._mcp_client import server_environment
+from actors._environment import server_environment
 from actors._stdio import LastWords, LineSplitter
 
 

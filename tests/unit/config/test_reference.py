@@ -23,6 +23,8 @@ TABLES = {
     "[mcp.global.SERVER]": model.McpServerConfig,
     "[policies.retry.NAME]": model.RetryConfig,
     "[policies.breaker.NAME]": model.BreakerConfig,
+    "[policies.bulkhead.NAME]": model.BulkheadConfig,
+    "[policies.server_restart.NAME]": model.ServerRestartConfig,
     "[policies.restart.NAME]": model.RestartConfig,
     "[actors]": model.ActorsConfig,
 }

@@ -1,0 +1,125 @@
+"""How a tool server comes to be: a process of one's own, or a link to one that runs elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+
+from actors._environment import server_environment, server_headers
+from actors._mcp_client import HttpWire, Lines, StdioWire, Wire
+from actors._mcp_desk import Peer
+from actors._mcp_http import HttpLink
+from actors._stdio import ServerProcess
+from agentrt.config import SecretError
+
+if TYPE_CHECKING:
+    from agentrt.config.model import McpServerConfig
+
+Report = Callable[..., object]
+Ignored = Callable[[bytes], object]
+
+
+class Process(Peer, Lines, Protocol):
+    """A server process, and the lines to it."""
+
+
+class Spawn(Protocol):
+    """How a server process is started; raises OSError where it cannot be."""
+
+    def __call__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path | None,
+        log: Path | None,
+        grace: float,
+        report: Report,
+    ) -> Awaitable[Process]: ...
+
+
+class CannotStart(Exception):
+    """The server could not even be started; says why."""
+
+
+@attrs.frozen
+class Launched:
+    """A server that was started, or is to be talked to.
+
+    Args:
+        peer: The server; its ``run`` is to be started at once.
+        wire: How messages get to it.
+    """
+
+    peer: Peer
+    wire: Wire
+
+
+class Launcher(Protocol):
+    """Starts a server."""
+
+    async def launch(self, report: Report, ignored: Ignored) -> Launched:
+        """Start it.
+
+        Args:
+            report: Called with an event's kind and fields.
+            ignored: Called with each line from the server that is no message.
+
+        Raises:
+            CannotStart: It did not work.
+        """
+        ...
+
+
+def launcher_of(config: McpServerConfig, *, log: Path | None, spawn: Spawn) -> Launcher:
+    """Choose how a server is started, by its configuration."""
+    if config.url is not None:
+        return _Http(config, config.url)
+    assert config.command is not None
+    return _Stdio(config, config.command, log, spawn)
+
+
+@attrs.frozen
+class _Stdio:
+    config: McpServerConfig
+    command: tuple[str, ...]
+    log: Path | None
+    spawn: Spawn
+
+    async def launch(self, report: Report, ignored: Ignored) -> Launched:
+        try:
+            process = await self.spawn(
+                self.command,
+                env=server_environment(self.config.env),
+                cwd=self.config.cwd,
+                log=self.log,
+                grace=self.config.stop_grace,
+                report=report,
+            )
+        except SecretError as error:
+            raise CannotStart(f"its environment: {error}") from error
+        except OSError as error:
+            raise CannotStart(f"cannot start {self.command[0]!r}: {error.strerror or error}") from error
+        return Launched(process, StdioWire(process, ignored))
+
+
+@attrs.frozen
+class _Http:
+    config: McpServerConfig
+    url: str
+
+    async def launch(self, report: Report, ignored: Ignored) -> Launched:  # noqa: ARG002 - HTTP has no lines.
+        headers = partial(server_headers, self.config.headers, self.config.token)
+        try:
+            link = HttpLink(self.url, headers, self.config.start_timeout)
+        except SecretError as error:
+            raise CannotStart(f"its headers: {error}") from error
+        return Launched(link, HttpWire(link))
+
+
+#: How a server process is really started.
+spawn_process: Spawn = ServerProcess.spawn
