@@ -108,18 +108,15 @@ class Call:
 
     async def _admitted(self) -> Server:
         desk = self._desk
-        if not self._waits and not self._takes_calls():
+        if not self._waits and not desk.takes_calls():
             reason = f"the server is down: {desk.reason}"
             raise CallFailed(Failure(FailureKind.TRANSIENT, SendState.NOT_SENT, reason, is_final=True))
         with trio.CancelScope(deadline=self.deadline):
-            await desk.wait_for(self._takes_calls)
+            await desk.wait_for(desk.takes_calls)
             assert desk.server is not None
             return desk.server
         reason = f"no server within {self._limit:g} s: {desk.reason}"
         raise CallFailed(Failure(FailureKind.TRANSIENT, SendState.NOT_SENT, reason))
-
-    def _takes_calls(self) -> bool:
-        return self._desk.meaning.takes_calls and self._desk.request is None and self._desk.server is not None
 
     async def _check_offered(self, server: Server) -> None:
         if self.tool not in self._desk.tool_names:

@@ -129,6 +129,16 @@ class Desk:
             return MEANINGS[State.DOWN]
         return MEANINGS[self.state]
 
+    def takes_calls(self) -> bool:
+        """Whether a call may go to the server now.
+
+        A doubted server gets no new ones until a ping was answered: one that hangs would otherwise never be judged, for
+        it always had one in hand. Over HTTP a call that takes its time tells nothing about the others.
+        """
+        if self.server is None or self.request is not None or not self.meaning.takes_calls:
+            return False
+        return not self.doubted or (self.server.peer.pid is None and self.server.calls > 0)
+
     def become(self, state: State, reason: str) -> None:
         """Enter *state*; *reason* is for people."""
         was_ready = self.meaning.is_ready
@@ -171,6 +181,12 @@ class Desk:
         """Ask for a ping as soon as no call is in hand."""
         self.doubted = True
         self.changed()
+
+    def believe(self) -> None:
+        """Take note of an answered ping."""
+        if self.doubted:
+            self.doubted = False
+            self.changed()
 
     def note_tools_changed(self) -> None:
         """Ask for a new list of tools."""

@@ -261,12 +261,16 @@ class _Heard(httpx2.AsyncByteStream):
 
     def __init__(self, stream: Any, heard: Callable[[], None]) -> None:
         self._stream = stream
+        self._parts = aiter(stream)
         self._heard = heard
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._stream:
-            self._heard()
-            yield part
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        part: bytes = await anext(self._parts)
+        self._heard()
+        return part
 
     async def aclose(self) -> None:
         """Close it."""

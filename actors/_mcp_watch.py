@@ -65,7 +65,7 @@ class Watch:
             asked = trio.current_time()
             if await self._ping(server):
                 missed = 0
-                self.desk.doubted = False
+                self.desk.believe()
                 if self.desk.state is State.SILENT:
                     self.judge_tools(self.desk.tools)
             elif not server.calls:

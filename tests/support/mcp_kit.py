@@ -1,4 +1,4 @@
-"""A tool server in memory, and a session with it in virtual time: the SDK's real client over lines that nobody writes."""
+"""A tool server in memory and a session with it in virtual time: the SDK's real client, without a process."""
 
 from __future__ import annotations
 
