@@ -22,6 +22,7 @@ _COMMANDS = {
     "tree": "agentrt.cli.look:tree",
     "stop": "agentrt.cli.look:stop",
     "init": "agentrt.cli.init:init",
+    "config": "agentrt.cli.explain:app",
     "mcp": "agentrt.cli.mcp:app",
 }
 

@@ -44,7 +44,7 @@ from agentrt.config.model import (
 )
 from agentrt.config.problems import ConfigError, Invalid, Problem
 from agentrt.config.secret import SecretError, resolve_secret
-from agentrt.config.servers import ResolvedServer, servers_of
+from agentrt.config.servers import ResolvedServer, path_of, servers_of
 from agentrt.config.units import format_duration, format_size, parse_duration, parse_size
 
 __all__ = [
@@ -88,6 +88,7 @@ __all__ = [
     "memory_guard",
     "parse_duration",
     "parse_size",
+    "path_of",
     "redelivery",
     "resolve_secret",
     "restart_backoff",

@@ -16,12 +16,51 @@ from agentrt.config.environment import ENVIRONMENT, Merged, Source, merge
 from agentrt.config.lines import line_numbers
 from agentrt.config.model import Config
 from agentrt.config.problems import ConfigError, Fault, KeyPath, Problem, dotted, in_order
+from agentrt.config.scopes import Scattered, gather
 from agentrt.config.structure import structure
 
 _SYNTAX_ERROR = re.compile(
     r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL
 )
 _BARE_UNIT = re.compile(r"=\s*(?P<value>[0-9][0-9.]*[A-Za-z]+)")
+
+
+@attrs.frozen
+class Places:
+    """Says where a key stands, and so where a fault is to be mended.
+
+    Args:
+        file: The document.
+        lines: On which of its lines each key stands.
+        variables: The environment variable that a key is from, by its path.
+        scattered: The tool servers that stand elsewhere.
+    """
+
+    file: str
+    lines: Mapping[KeyPath, int]
+    variables: Mapping[KeyPath, str]
+    scattered: Scattered
+
+    def place(self, path: KeyPath) -> tuple[str, int | None]:
+        """The file and the line where a key stands, or the variable and None."""
+        if path in self.variables:
+            return self.variables[path], None
+        elsewhere = self.scattered.origin_of(path)
+        if elsewhere is not None:
+            origin, below = elsewhere
+            return origin.key or origin.file, origin.line_of(below)
+        # What is missing has no line of its own: the table that it belongs in has one.
+        around = (path[:length] for length in range(len(path), 0, -1))
+        return self.file, next((self.lines[one] for one in around if one in self.lines), 1)
+
+    def problem(self, fault: Fault) -> Problem:
+        """Put a fault where it is to be mended."""
+        file, line = self.place(fault.path)
+        elsewhere = self.scattered.origin_of(fault.path)
+        is_variable = fault.path in self.variables or (elsewhere is not None and elsewhere[0].key is not None)
+        if is_variable:
+            return Problem(ENVIRONMENT, None, file, fault.message, fault.hint)
+        return Problem(file, line, dotted(fault.path), fault.message, fault.hint)
 
 
 @attrs.frozen
@@ -35,7 +74,7 @@ class Loaded:
         warnings: What is not wrong and probably not meant either.
         sources: For each key that has an environment variable (``bus.url``, ``memory.server_warn``, ...), whether the
             file, the environment or the default counted.
-        lines: On which line each key of the document stands.
+        places: Where each key stands, for people.
     """
 
     config: Config
@@ -43,7 +82,7 @@ class Loaded:
     folder: Path
     warnings: tuple[Problem, ...]
     sources: Mapping[str, Source]
-    lines: Mapping[KeyPath, int] = attrs.field(factory=dict, repr=False)
+    places: Places = attrs.field(factory=lambda: Places("", {}, {}, Scattered()), repr=False)
 
 
 def load(path: Path, environ: Mapping[str, str], *, check_classes: bool = False, base: type = object) -> Loaded:
@@ -64,17 +103,23 @@ def load(path: Path, environ: Mapping[str, str], *, check_classes: bool = False,
     folder = path.absolute().parent
     document, lines = _parse(path, _read(path))
     merged = merge(document, environ)
+    scattered = gather(document, folder, environ)
     draft = structure(document)
     # A malformed variable is not in the document, and what stands for it there is a default.
     draft = attrs.evolve(draft, damaged=draft.damaged | _malformed(merged))
-    faults = [*draft.faults, *cross_check(draft, {*lines, *merged.variables})]
+    written = {*lines, *merged.variables, *_written(scattered)}
+    faults = [*draft.faults, *cross_check(draft, written)]
     if check_classes:
         faults += check_agent_classes(draft, folder, base)
-    place = _Places(str(path), lines, merged.variables)
-    if faults or merged.problems:
-        raise ConfigError([*merged.problems, *map(place.problem, faults)])
-    warnings = in_order(map(place.problem, unused(draft.config)))
-    return Loaded(draft.config, path, folder, warnings, merged.sources, lines)
+    places = Places(str(path), lines, merged.variables, scattered)
+    if faults or merged.problems or scattered.problems:
+        raise ConfigError([*merged.problems, *scattered.problems, *map(places.problem, faults)])
+    warnings = in_order(map(places.problem, unused(draft.config)))
+    return Loaded(draft.config, path, folder, warnings, merged.sources, places)
+
+
+def _written(scattered: Scattered) -> set[KeyPath]:
+    return {path + below for path, origin in scattered.origins.items() for below in origin.lines}
 
 
 def _read(path: Path) -> str:
@@ -125,20 +170,3 @@ def _syntax_error(path: Path, text: str, said: str) -> ConfigError:
 def _malformed(merged: Merged) -> set[KeyPath]:
     names = {problem.key_path for problem in merged.problems}
     return {path for path, name in merged.variables.items() if name in names}
-
-
-@attrs.frozen
-class _Places:
-    """Says where a fault is to be mended."""
-
-    file: str
-    lines: Mapping[KeyPath, int]
-    variables: Mapping[KeyPath, str]
-
-    def problem(self, fault: Fault) -> Problem:
-        if fault.path in self.variables:
-            return Problem(ENVIRONMENT, None, self.variables[fault.path], fault.message, fault.hint)
-        # What is missing has no line of its own: the table that it belongs in has one.
-        around = (fault.path[:length] for length in range(len(fault.path), 0, -1))
-        line = next((self.lines[path] for path in around if path in self.lines), 1)
-        return Problem(self.file, line, dotted(fault.path), fault.message, fault.hint)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Literal, NewType
-from urllib.parse import urlsplit
 
 import attrs
 from attrs import validators
 
-from agentrt.config.problems import Invalid, shown
+from agentrt.config.fields import (
+    address,
+    bus_url,
+    class_path,
+    count,
+    endpoint,
+    not_empty,
+    not_negative,
+    positive,
+    positive_or_none,
+    program,
+    required,
+    share,
+)
+from agentrt.config.fields import (
+    headers as valid_headers,
+)
 
 #: Seconds, written as ``"30s"``, ``"5m"``, ``"1h30m"`` or ``"250ms"``.
 Duration = NewType("Duration", float)
@@ -21,124 +35,20 @@ Secret = NewType("Secret", str)
 #: ``[a-z][a-z0-9-]{0,62}``: a fleet, an agent, a role, a tool server or a policy.
 Name = NewType("Name", str)
 
-_MAX_PORT = 65535
-
 RestartType = Literal["permanent", "transient", "temporary"]
-
-
-def _positive(default: Any) -> Any:
-    return attrs.field(default=default, validator=validators.gt(0))
-
-
-def _not_negative(default: Any) -> Any:
-    return attrs.field(default=default, validator=validators.ge(0))
-
-
-def _positive_or_none() -> Any:
-    return attrs.field(default=None, validator=validators.optional(validators.gt(0)))
-
-
-def _share(default: float) -> Any:
-    return attrs.field(default=default, validator=[validators.ge(0), validators.le(1)])
-
-
-def _count(default: int, least: int = 1) -> Any:
-    return attrs.field(default=default, validator=validators.ge(least))
-
-
-def _required(example: Any, *, key: str | None = None, validator: Any = None) -> Any:
-    """Declare a key without a default; *example*, as in TOML, is what the error about its absence shows."""
-    metadata = {"example": example} if key is None else {"example": example, "key": key}
-    return attrs.field(metadata=metadata, validator=validator)
-
-
-def _not_empty(_instance: object, _attribute: object, value: Any) -> None:
-    if not value:
-        raise Invalid("must not be empty")
-
-
-def _program(_instance: object, _attribute: object, value: tuple[str, ...] | None) -> None:
-    if value is not None and (not value or not value[0]):
-        raise Invalid("must name a program", 'write it as a list, like ["python", "-m", "archive_server"]')
-
-
-def _endpoint(_instance: object, _attribute: object, value: str | None) -> None:
-    if value is None:
-        return
-    try:
-        parts = urlsplit(value)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        # The value is not repeated: it may hold a password.
-        raise Invalid("not the URL of a tool server", 'write "http://host:8000/mcp" or "https://host/mcp"')
-    if parts.username is not None or parts.password is not None:
-        raise Invalid("a secret is given by reference only", 'take it out of the URL, and write token = "env:NAME"')
-
-
-#: Headers that are there to hold a secret.
-_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
-
-
-def _headers(_instance: object, _attribute: object, value: dict[str, str]) -> None:
-    for name, text in value.items():
-        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
-            raise Invalid(f"not the name of a header: {shown(name)}")
-        if "\n" in text or "\r" in text:
-            raise Invalid(f"the header {shown(name)} must be one line")
-        if name.lower() in _SECRET_HEADERS and not text.startswith(("env:", "file:")):
-            raise Invalid(
-                f"the header {shown(name)} holds a secret, which is given by reference only",
-                'write "env:NAME" or "file:PATH"; for a bearer token, token = "env:NAME"',
-            )
-
-
-def _class_path(_instance: object, _attribute: object, value: str) -> None:
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", value):
-        raise Invalid(f'must look like "module:Class", got {shown(value)}', 'for example "newsroom:Editor"')
-
-
-def _address(_instance: object, _attribute: object, value: str) -> None:
-    match = re.fullmatch(r"(?:[^\s:\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", value)
-    if match is None or int(match[1]) > _MAX_PORT:
-        raise Invalid(
-            f"must be host:port with a port up to {_MAX_PORT}, got {shown(value)}",
-            'write "127.0.0.1:8080" for this machine only, "0.0.0.0:8080" for all addresses',
-        )
-
-
-def _bus_url(_instance: object, _attribute: object, value: str | None) -> None:
-    if value is None:
-        return
-    for server in value.split(","):
-        if not _is_server(server.strip()):
-            # The value is not repeated: it may hold a password.
-            raise Invalid(
-                "not the URL of a NATS server",
-                'write "nats://host:4222" or "tls://host:4222", several of them with commas between',
-            )
-
-
-def _is_server(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in {"nats", "tls"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
 
 
 @attrs.frozen(kw_only=True)
 class FleetConfig:
     """``[fleet]``."""
 
-    name: Name = _required("newsroom")
+    name: Name = required("newsroom")
     state_dir: Path = Path(".agentrt")
     #: A folder that agents write to: while that fails they are not ready. The state directory is looked at anyway.
     workspace: Path | None = None
-    drain_timeout: Duration = _positive(10.0)
+    drain_timeout: Duration = positive(10.0)
     #: Seconds that the platform waits before it kills; a drain must be shorter.
-    kill_timeout: Duration = _positive(30.0)
+    kill_timeout: Duration = positive(30.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -146,58 +56,58 @@ class BusConfig:
     """``[bus]``: without *url* the fleet brings its own nats-server."""
 
     #: One URL, or several with commas between.
-    url: str | None = attrs.field(default=None, validator=_bus_url, repr=False)
+    url: str | None = attrs.field(default=None, validator=bus_url, repr=False)
     user: str | None = None
     password: Secret | None = None
     token: Secret | None = None
-    connect_timeout: Duration = _positive(15.0)
-    probe_interval: Duration = _positive(2.0)
+    connect_timeout: Duration = positive(15.0)
+    probe_interval: Duration = positive(2.0)
     #: Not ready when no probe was answered for this long.
-    probe_limit: Duration = _positive(5.0)
-    publish_buffer: Size = _not_negative(Size(64 * 1024 * 1024))
+    probe_limit: Duration = positive(5.0)
+    publish_buffer: Size = not_negative(Size(64 * 1024 * 1024))
     #: What the embedded server may store.
-    max_store: Size = _positive(Size(1024 * 1024 * 1024))
+    max_store: Size = positive(Size(1024 * 1024 * 1024))
 
 
 @attrs.frozen(kw_only=True)
 class InboxConfig:
     """``[inbox]``: deliveries and redelivery of tasks."""
 
-    max_deliveries: int = _count(4)
+    max_deliveries: int = count(4)
     #: Wait before each redelivery; the last one repeats where there are more deliveries than delays.
     redelivery: tuple[Duration, ...] = attrs.field(
-        default=(Duration(60.0), Duration(300.0), Duration(900.0)), validator=_not_empty
+        default=(Duration(60.0), Duration(300.0), Duration(900.0)), validator=not_empty
     )
-    ack_wait: Duration = _positive(60.0)
-    keepalive: Duration = _positive(20.0)
+    ack_wait: Duration = positive(60.0)
+    keepalive: Duration = positive(20.0)
     #: How long an outcome can be asked for.
-    outcome_ttl: Duration = _positive(7 * 86400.0)
-    dead_letter_ttl: Duration = _positive(30 * 86400.0)
+    outcome_ttl: Duration = positive(7 * 86400.0)
+    dead_letter_ttl: Duration = positive(30 * 86400.0)
 
 
 @attrs.frozen(kw_only=True)
 class FloodGateConfig:
     """``[flood_gate]``: when messages are a loop."""
 
-    max_hops: int = _count(16)
+    max_hops: int = count(16)
     #: How often one agent may stand in the causal path of a message.
-    max_visits: int = _count(3, least=2)
-    self_messages: int = _count(3)
-    self_window: int = _count(5)
+    max_visits: int = count(3, least=2)
+    self_messages: int = count(3)
+    self_window: int = count(5)
     #: The same payload from the same sender in one conversation, this often, is no progress. More than the deliveries
     #: of a task, because each attempt of the sender may ask the same again.
-    repeats: int = _count(6, least=2)
+    repeats: int = count(6, least=2)
 
 
 @attrs.frozen(kw_only=True)
 class MemoryConfig:
     """``[memory]``: limits on resident memory, for each tool server and for the fleet's own process."""
 
-    interval: Duration = _positive(30.0)
-    server_warn: Size = _positive(Size(100_000_000))
-    server_limit: Size = _positive(Size(140_000_000))
+    interval: Duration = positive(30.0)
+    server_warn: Size = positive(Size(100_000_000))
+    server_limit: Size = positive(Size(140_000_000))
     #: A server above the limit so soon after its start is reported, not restarted.
-    settle: Duration = _not_negative(60.0)
+    settle: Duration = not_negative(60.0)
     #: Not ready above this share of the cgroup's (else the machine's) memory.
     process_limit: float = attrs.field(default=0.9, validator=[validators.gt(0), validators.le(1)])
 
@@ -206,14 +116,14 @@ class MemoryConfig:
 class HealthConfig:
     """``[health]``."""
 
-    listen: str = attrs.field(default="127.0.0.1:8080", validator=_address)
+    listen: str = attrs.field(default="127.0.0.1:8080", validator=address)
     #: Liveness fails when the event loop has not turned for this long.
-    stall_limit: Duration = _positive(30.0)
+    stall_limit: Duration = positive(30.0)
     #: An agent whose code holds the event loop for this long at a stretch is interrupted there and crashes, as far as
     #: that is safe; 0 never interrupts.
-    interrupt_after: Duration = _not_negative(0.0)
+    interrupt_after: Duration = not_negative(0.0)
     #: Progress fails when a task in hand has not moved for this long.
-    progress_limit: Duration = _positive(600.0)
+    progress_limit: Duration = positive(600.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -228,46 +138,46 @@ class LogConfig:
 class RetryConfig:
     """``[policies.retry.NAME]``."""
 
-    retries: int = _count(4, least=0)
-    initial: Duration = _not_negative(0.5)
+    retries: int = count(4, least=0)
+    initial: Duration = not_negative(0.5)
     factor: float = attrs.field(default=2.0, validator=validators.ge(1))
-    maximum: Duration = _positive(30.0)
+    maximum: Duration = positive(30.0)
     #: Share that is added to a delay at random, 0 to 1.
-    jitter: float = _share(0.3)
+    jitter: float = share(0.3)
     #: Retries of all calls to one server in *budget_window*: this share of its calls, and *budget_minimum* anyway.
-    budget: float = _share(0.2)
-    budget_minimum: int = _count(10, least=0)
-    budget_window: Duration = _positive(60.0)
+    budget: float = share(0.2)
+    budget_minimum: int = count(10, least=0)
+    budget_window: Duration = positive(60.0)
 
 
 @attrs.frozen(kw_only=True)
 class BreakerConfig:
     """``[policies.breaker.NAME]``."""
 
-    failure_threshold: int = _count(3)
-    recovery_timeout: Duration = _positive(300.0)
+    failure_threshold: int = count(3)
+    recovery_timeout: Duration = positive(300.0)
     #: The recovery time doubles while probes fail, up to this.
-    max_recovery_timeout: Duration = _positive(3600.0)
+    max_recovery_timeout: Duration = positive(3600.0)
     #: A probe that is not heard of again for this long has failed. Left out, a little more than one task or call takes.
-    probe_lease: Duration | None = _positive_or_none()
+    probe_lease: Duration | None = positive_or_none()
     #: Opens, too, when this share of the calls in *window* failed, or took longer than *slow_call*; 0 never does.
-    failure_rate: float = _share(0.0)
-    slow_rate: float = _share(0.0)
-    slow_call: Duration = _not_negative(0.0)
+    failure_rate: float = share(0.0)
+    slow_rate: float = share(0.0)
+    slow_call: Duration = not_negative(0.0)
     #: Fewer calls in *window* say nothing about a share.
-    min_calls: int = _count(20)
-    window: Duration = _positive(60.0)
+    min_calls: int = count(20)
+    window: Duration = positive(60.0)
 
 
 @attrs.frozen(kw_only=True)
 class BulkheadConfig:
     """``[policies.bulkhead.NAME]``: how many calls a tool server may have in hand, and how many may wait."""
 
-    max_concurrent: int = _count(32)
-    max_queued: int = _count(256, least=0)
+    max_concurrent: int = count(32)
+    max_queued: int = count(256, least=0)
     #: What the arguments of the calls that wait may take together.
-    max_queued_bytes: Size = _not_negative(Size(16 * 1024 * 1024))
-    max_wait: Duration = _positive(60.0)
+    max_queued_bytes: Size = not_negative(Size(16 * 1024 * 1024))
+    max_wait: Duration = positive(60.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -275,14 +185,14 @@ class ServerRestartConfig:
     """``[policies.server_restart.NAME]``: when a tool server that ended is started again, or connected to again."""
 
     #: From the second failure in a row on; the first restart waits for nothing.
-    initial: Duration = _positive(2.0)
+    initial: Duration = positive(2.0)
     factor: float = attrs.field(default=2.0, validator=validators.ge(1))
-    maximum: Duration = _positive(60.0)
+    maximum: Duration = positive(60.0)
     #: The wait where that did not help: after *extended_after* failures in a row, or *same_failures* equal ones at the
     #: start, which are probably permanent.
-    extended: Duration = _positive(300.0)
-    extended_after: int = _count(10, least=2)
-    same_failures: int = _count(3, least=2)
+    extended: Duration = positive(300.0)
+    extended_after: int = count(10, least=2)
+    same_failures: int = count(3, least=2)
 
 
 @attrs.frozen(kw_only=True)
@@ -290,15 +200,15 @@ class RestartConfig:
     """``[policies.restart.NAME]``: how an actor is restarted, how often, and how long its stop may take."""
 
     restart: RestartType = "permanent"
-    max_restarts: int = _count(3, least=0)
-    max_seconds: Duration = _positive(30.0)
-    initial: Duration = _not_negative(0.5)
+    max_restarts: int = count(3, least=0)
+    max_seconds: Duration = positive(30.0)
+    initial: Duration = not_negative(0.5)
     factor: float = attrs.field(default=2.0, validator=validators.ge(1))
-    maximum: Duration = _positive(30.0)
-    start_timeout: Duration = _positive(30.0)
-    shutdown: Duration = _positive(5.0)
+    maximum: Duration = positive(30.0)
+    start_timeout: Duration = positive(30.0)
+    shutdown: Duration = positive(5.0)
     #: Without a progress mark for this long the actor counts as stuck; 0 switches the watchdog off.
-    progress_timeout: Duration = _not_negative(0.0)
+    progress_timeout: Duration = not_negative(0.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -330,11 +240,11 @@ class McpServerConfig:
     """
 
     #: A server that is started here and spoken to over its standard input and output; else *url*.
-    command: tuple[str, ...] | None = attrs.field(default=None, validator=_program)
+    command: tuple[str, ...] | None = attrs.field(default=None, validator=program)
     #: A server that runs elsewhere and is spoken to over streamable HTTP, such as "http://host:8000/mcp".
-    url: str | None = attrs.field(default=None, validator=_endpoint)
+    url: str | None = attrs.field(default=None, validator=endpoint)
     #: Sent with each request to *url*. A value may be a reference, ``"env:NAME"`` or ``"file:PATH"``.
-    headers: dict[str, str] = attrs.field(factory=dict, repr=False, validator=_headers)
+    headers: dict[str, str] = attrs.field(factory=dict, repr=False, validator=valid_headers)
     #: Sent as a bearer token to *url*; read again when the server does not accept it any more.
     token: Secret | None = None
     #: The protocol that it speaks; ``auto`` asks it once and keeps the answer.
@@ -342,13 +252,13 @@ class McpServerConfig:
     #: A value may be a reference, ``"env:NAME"`` or ``"file:PATH"``, which is read at each start of the server.
     env: dict[str, str] = attrs.field(factory=dict, repr=False)
     cwd: Path | None = None
-    start_timeout: Duration = _positive(30.0)
-    call_timeout: Duration = _positive(60.0)
+    start_timeout: Duration = positive(30.0)
+    call_timeout: Duration = positive(60.0)
     #: What calls do while the server is down: ``wait`` until their deadline, or ``fail`` at once.
     when_down: Literal["wait", "fail"] = "wait"
     #: A ping without an answer for this long, twice in a row and no call in hand, restarts the server.
-    ping_interval: Duration = _positive(2.0)
-    stop_grace: Duration = _positive(12.0)
+    ping_interval: Duration = positive(2.0)
+    stop_grace: Duration = positive(12.0)
     #: Tools that may be repeated although an earlier try may have happened.
     idempotent: tuple[str, ...] = ()
     #: Whether to believe the server where it calls a tool read-only or idempotent itself.
@@ -363,14 +273,17 @@ class McpServerConfig:
     restart: Name | None = None
     #: A file that gets one line of JSON per restart, as well as the log.
     restart_log: Path | None = None
-    memory_warn: Size | None = _positive_or_none()
-    memory_limit: Size | None = _positive_or_none()
+    memory_warn: Size | None = positive_or_none()
+    memory_limit: Size | None = positive_or_none()
 
 
 @attrs.frozen(kw_only=True)
 class McpConfig:
     """``[mcp]``: tool servers in three scopes."""
 
+    #: More of them, one file each: ``global.SERVER.toml``, ``roles.ROLE.SERVER.toml`` or ``agents.AGENT.SERVER.toml``,
+    #: such as a mounted ConfigMap.
+    folder: Path | None = None
     global_: dict[Name, McpServerConfig] = attrs.field(factory=dict, metadata={"key": "global"})
     roles: dict[Name, dict[Name, McpServerConfig]] = attrs.field(factory=dict)
     agents: dict[Name, dict[Name, McpServerConfig]] = attrs.field(factory=dict)
@@ -380,16 +293,16 @@ class McpConfig:
 class AgentConfig:
     """``[agents.NAME]``."""
 
-    class_: str = _required("newsroom:Editor", key="class", validator=_class_path)
+    class_: str = required("newsroom:Editor", key="class", validator=class_path)
     role: Name | None = None
     mcp: tuple[Name, ...] = ()
     manager: Name | None = None
     #: Takes the work while this agent's breaker is open; its manager does, where nobody is named.
     fallback: Name | None = None
     critical: bool = False
-    task_timeout: Duration = _positive(1800.0)
-    progress_timeout: Duration = _positive(300.0)
-    max_concurrent_tasks: int = _count(1)
+    task_timeout: Duration = positive(1800.0)
+    progress_timeout: Duration = positive(300.0)
+    max_concurrent_tasks: int = count(1)
     breaker: Name | None = None
     #: Free for the agent's own use, as ``self.options``.
     options: dict[str, Any] = attrs.field(factory=dict)
@@ -404,8 +317,8 @@ class AgentConfig:
 class Config:
     """A whole ``config.toml``."""
 
-    schema: Literal[1] = _required(1)
-    fleet: FleetConfig = _required({"name": "newsroom"})
+    schema: Literal[1] = required(1)
+    fleet: FleetConfig = required({"name": "newsroom"})
     bus: BusConfig = attrs.field(factory=BusConfig)
     inbox: InboxConfig = attrs.field(factory=InboxConfig)
     flood_gate: FloodGateConfig = attrs.field(factory=FloodGateConfig)
@@ -415,4 +328,4 @@ class Config:
     policies: PoliciesConfig = attrs.field(factory=PoliciesConfig)
     actors: ActorsConfig = attrs.field(factory=ActorsConfig)
     mcp: McpConfig = attrs.field(factory=McpConfig)
-    agents: dict[Name, AgentConfig] = _required({"editor": {"class": "newsroom:Editor"}}, validator=_not_empty)
+    agents: dict[Name, AgentConfig] = required({"editor": {"class": "newsroom:Editor"}}, validator=not_empty)

@@ -13,7 +13,19 @@ import attrs
 import trio
 
 from agentrt.agent import Agent, TaskClient
-from agentrt.config import BreakerConfig, Config, Duration, Loaded, Name, Secret, breaker, load_class, resolve_secret
+from agentrt.config import (
+    BreakerConfig,
+    Config,
+    Duration,
+    Loaded,
+    Name,
+    Secret,
+    breaker,
+    load_class,
+    path_of,
+    resolve_secret,
+    servers_of,
+)
 from agentrt.fleet.batteries import Batteries
 from agentrt.fleet.breakers import AgentBreaker
 from agentrt.fleet.manager import FleetDesk, Manager
@@ -257,6 +269,21 @@ class _Builder:
             bus.declare(shared.names.agent_topology(name, ack_wait=inbox.ack_wait))
         self.desk = FleetDesk(shared, members, bus)
         events.listen(self._note_activity)
+        self._tell_tool_servers()
+
+    def _tell_tool_servers(self) -> None:
+        """Say which configuration counts for each tool server of each agent."""
+        for agent in self._config.agents:
+            for server, found in servers_of(self._config, agent).items():
+                file, line = self._loaded.places.place(path_of(found.scope, server))
+                self.events.emit(
+                    "mcp_server_configured",
+                    _path(agent),
+                    server=server,
+                    scope=found.scope,
+                    source=file if line is None else f"{file}:{line}",
+                    hides=list(found.hidden),
+                )
 
     def _note_activity(self, event: Event) -> None:
         """Remember how an agent's tree ended, and when it last did something itself."""

@@ -32,7 +32,7 @@ _KIND_LEVELS: tuple[tuple[int, tuple[str, ...]], ...] = (
             *("actor_started", "actor_exited"),
         ),
     ),
-    (logging.ERROR, ("gave_up", "escalated", "zombie")),
+    (logging.ERROR, ("gave_up", "escalated", "zombie", "failing")),
     (
         logging.WARNING,
         (
@@ -49,6 +49,8 @@ _KIND_LEVELS: tuple[tuple[int, tuple[str, ...]], ...] = (
                 "masked",
                 "problem",
                 "breaker_opened",
+                "unresponsive",
+                "retried",
             ),
         ),
     ),

@@ -129,12 +129,10 @@ def test_a_missing_key_has_the_line_of_its_table(mistakes):
     [agents.editor.options]
     tone = "dry"
     [agents.editor]
-    [mcp.global.archive]
     """
     assert mistakes(text) == [
         'config.toml:2: fleet.name: missing; add name = "newsroom"',
         'config.toml:5: agents.editor.class: missing; add class = "newsroom:Editor"',
-        'config.toml:6: mcp.global.archive.command: missing; add command = ["python", "-m", "archive_server"]',
     ]
 
 
@@ -151,7 +149,6 @@ def test_every_required_key_has_an_example_that_is_valid():
                 found.add((cls.__name__, key_of(attribute)))
     assert found == {
         ("FleetConfig", "name"),
-        ("McpServerConfig", "command"),
         ("AgentConfig", "class"),
         ("Config", "schema"),
         ("Config", "fleet"),
