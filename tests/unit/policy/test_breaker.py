@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from agentrt.policy import TRANSITIONS, Breaker, BreakerState, Transition
+from agentrt.policy import TRANSITIONS, Breaker, BreakerState, CallWindow, Transition
 from agentrt.policy import breaker as breaker_module
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
@@ -224,3 +224,47 @@ def test_the_documented_table_is_the_table():
     expected = {(old.name, event.name, new.name) for (old, event), new in TRANSITIONS.items()}
     assert expected == set(rows)
     assert len(expected) == len(rows)
+
+
+def test_half_of_the_calls_open_it_although_no_row_of_them_failed():
+    """A server that fails every other call works for nobody."""
+    breaker = Breaker(failure_threshold=99, window=CallWindow(failure_rate=0.5, min_calls=6))
+    for _ in range(2):
+        assert breaker.success(0.0) is None
+        assert breaker.failure(0.0, "reset") is None
+    assert breaker.success(0.0) is None
+    assert Transition(BreakerState.CLOSED, BreakerState.OPEN) == breaker.failure(0.0, "reset")
+    assert "3 of the last 6 calls failed" == breaker.reason
+
+
+def test_slow_successes_open_it():
+    """An answer after a minute is none for most who ask."""
+    breaker = Breaker(window=CallWindow(failure_rate=0.0, slow_rate=1.0, slow_call=5.0, min_calls=2))
+    assert breaker.success(0.0, 6.0) is None
+    assert Transition(BreakerState.CLOSED, BreakerState.OPEN) == breaker.success(0.0, 6.0)
+    assert "2 of the last 2 calls took longer than 5 s" == breaker.reason
+
+
+def test_shares_begin_anew_when_it_closes():
+    """What was before it opened is settled, and a probe is judged by itself."""
+    breaker = Breaker(failure_threshold=99, recovery_timeout=10.0, window=CallWindow(min_calls=2))
+    breaker.failure(0.0, "reset")
+    breaker.failure(0.0, "reset")
+    assert breaker.allow(10.0)
+    breaker.success(10.0)
+    assert BreakerState.CLOSED is breaker.state
+    assert breaker.failure(10.0, "reset") is None
+
+
+def test_a_hint_lets_a_probe_through_before_the_recovery_time_is_over():
+    """Somebody saw that it answers again; where it is not open, a hint means nothing."""
+    breaker = Breaker(failure_threshold=1, recovery_timeout=300.0)
+    assert breaker.hint(0.0) is None
+    breaker.failure(0.0, "reset")
+    assert not breaker.allow(1.0)
+    assert Transition(BreakerState.OPEN, BreakerState.HALF_OPEN) == breaker.hint(1.0)
+    assert breaker.allow(1.0)
+    assert not breaker.allow(1.0)
+    assert breaker.hint(1.0) is None
+    assert Transition(BreakerState.HALF_OPEN, BreakerState.OPEN) == breaker.failure(2.0, "reset")
+    assert 602.0 == breaker.retry_at
