@@ -92,7 +92,7 @@ class Call:
                     await self._check_offered(server)
                     answer = await server.connection.call(self.tool, self._arguments)
                 except CallFailed as error:
-                    self._note_failure(server, error.failure)
+                    self._note_failure(server, error.failure, began)
                     raise CallFailed(_explained(error.failure, server)) from error
                 self._heard(server)
                 return answer
@@ -100,10 +100,10 @@ class Call:
                 self._desk.doubt()
             raise CallFailed(Failure(FailureKind.TIMEOUT, SendState.UNKNOWN, f"no answer within {self._limit:g} s"))
 
-    def _note_failure(self, server: Server, failure: Failure) -> None:
+    def _note_failure(self, server: Server, failure: Failure, began: float) -> None:
         if failure.kind is FailureKind.TOOL:
             self._heard(server)
-        elif failure.kind is FailureKind.TRANSIENT and not server.peer.lost.is_set():
+        elif failure.kind is FailureKind.TRANSIENT and server.peer.last_heard <= began:
             self._desk.doubt()
 
     async def _admitted(self) -> Server:

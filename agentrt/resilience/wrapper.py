@@ -175,8 +175,8 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 
 async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    answer = await trio.to_thread.run_sync(partial(function, *args, **kwargs), abandon_on_cancel=True)
-    # A plain function may return something to wait for.
+    # A plain function may return something to wait for, which Trio takes for a mistake where it stands by itself.
+    (answer,) = await trio.to_thread.run_sync(lambda: (function(*args, **kwargs),), abandon_on_cancel=True)
     return await answer if inspect.isawaitable(answer) else answer
 
 

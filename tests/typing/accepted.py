@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, assert_type
 
 import attrs
 
+from agentrt import resilient
 from agentrt.kernel import (
     Actor,
     ActorRef,
@@ -229,3 +230,27 @@ async def watch(actor: Account, ref: ActorRef[str]) -> None:
     monitor = actor.monitor(ref)
     actor.link(ref)
     monitor.cancel()
+
+
+@resilient
+async def fetch(url: str, *, limit: int = 10) -> bytes:
+    return url.encode()[:limit]
+
+
+@resilient(idempotent=True, timeout=5.0)
+async def store(key: str) -> int:
+    return len(key)
+
+
+@resilient(name="query")
+def query(sql: str) -> list[str]:
+    return [sql]
+
+
+async def use_what_is_resilient() -> None:
+    assert_type(await fetch("http://archive", limit=3), bytes)
+    assert_type(await store("key"), int)
+    assert_type(await query("select 1"), list[str])
+    assert_type(await resilient(store, timeout=1.0)("key"), int)
+    wrapped: Callable[[str], Awaitable[list[str]]] = resilient(query)
+    assert_type(await wrapped("select 1"), list[str])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import attrs
 
+from agentrt import resilient
 from agentrt.kernel import Actor, ActorRef, ChildSpec, Request, StartChild, handles, open_runtime
 from agentrt.kernel import SupervisorSpec as Tree
 
@@ -119,3 +120,15 @@ async def find() -> None:
         assert started is not None
         await started.cast(Withdraw(1))  # E: arg-type reportArgumentType
         runtime.ref("top/a", Note)  # E: arg-type reportArgumentType
+
+
+@resilient(idempotent=True)
+async def store(key: str) -> int:
+    return len(key)
+
+
+async def use_what_is_resilient() -> None:
+    await store(7)  # E: arg-type reportArgumentType
+    text: str = await store("key")  # E: assignment reportAssignmentType
+    resilient(store, retries=3)  # E: call-overload reportCallIssue
+    assert text
