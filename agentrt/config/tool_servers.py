@@ -52,7 +52,7 @@ def _transport(path: KeyPath, server: McpServerConfig) -> Iterator[Fault]:
                 yield Fault((*path, key), f"means nothing for a server that is given by {used}", "leave it out")
     if server.command is not None and _is_guard(server.command):
         message = (
-            "the server would have two owners: the guard that restarts it, and the agent's session, which does too"
+            "the server would have two owners: the guard restarts it, and so does the agent's session"
         )
         yield Fault((*path, "command"), message, "leave out the guard: write the command that stands behind it")
 
