@@ -85,20 +85,22 @@ class Call:
         return answer
 
     async def _call(self, server: Server) -> Any:
-        with self._desk.call_in_hand(server):
-            began = trio.current_time()
+        began = trio.current_time()
+        server.calls += 1
+        try:
             with trio.CancelScope(deadline=self.deadline):
-                try:
-                    await self._check_offered(server)
-                    answer = await server.connection.call(self.tool, self._arguments)
-                except CallFailed as error:
-                    self._note_failure(server, error.failure, began)
-                    raise CallFailed(_explained(error.failure, server)) from error
+                await self._check_offered(server)
+                answer = await server.connection.call(self.tool, self._arguments)
                 self._heard(server)
                 return answer
-            if server.peer.last_heard <= began:
-                self._desk.doubt()
-            raise CallFailed(Failure(FailureKind.TIMEOUT, SendState.UNKNOWN, f"no answer within {self._limit:g} s"))
+        except CallFailed as error:
+            self._note_failure(server, error.failure, began)
+            raise CallFailed(_explained(error.failure, server)) from error
+        finally:
+            server.end_call()
+        if server.peer.last_heard <= began:
+            self._desk.doubt()
+        raise CallFailed(Failure(FailureKind.TIMEOUT, SendState.UNKNOWN, f"no answer within {self._limit:g} s"))
 
     def _note_failure(self, server: Server, failure: Failure, began: float) -> None:
         if failure.kind is FailureKind.TOOL:
@@ -111,6 +113,8 @@ class Call:
         if not self._waits and not desk.takes_calls():
             reason = f"the server is down: {desk.reason}"
             raise CallFailed(Failure(FailureKind.TRANSIENT, SendState.NOT_SENT, reason, is_final=True))
+        if desk.server is not None and desk.takes_calls():
+            return desk.server
         with trio.CancelScope(deadline=self.deadline):
             await desk.wait_for(desk.takes_calls)
             assert desk.server is not None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextvars import ContextVar, Token
 from typing import Any, Protocol, Self
 
 import anyio
@@ -126,7 +126,7 @@ class Connection:
         """
         found: list[OfferedTool] = []
         cursor: str | None = None
-        with _failures(self._wire):
+        with _Failures(self._wire):
             seen: set[str] = set()
             while True:
                 page = await self._client.list_tools(cursor=cursor)
@@ -177,7 +177,7 @@ class Connection:
         Raises:
             CallFailed: It did not work.
         """
-        with _failures(self._wire):
+        with _Failures(self._wire):
             result = await self._client.call_tool(tool, dict(arguments))
         texts = [block.text for block in result.content if isinstance(block, TextContent)]
         if result.is_error:
@@ -229,19 +229,26 @@ def _offered(tool: Tool) -> OfferedTool:
     return OfferedTool(tool.name, hints is not None and bool(hints.read_only_hint or hints.idempotent_hint))
 
 
-@contextmanager
-def _failures(wire: Wire) -> Iterator[None]:
-    marks: list[int] = []
-    token = _marks.set(marks)
-    try:
-        yield
-    except MCPError as error:
-        raise CallFailed(wire.failure(error.code, error.message, error.error.data, marks)) from error
-    except (ValidationError, RuntimeError) as error:
-        # The SDK's ways to say that a result does not fit the protocol, or the tool's own schema.
-        raise CallFailed(Failure(FailureKind.PERMANENT, SendState.SENT, f"bad answer: {error}")) from error
-    finally:
-        _marks.reset(token)
+class _Failures:
+    """Notes how far the call reaches, and turns the SDK's errors into what they say about it."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._marks: list[int] = []
+        self._token: Token[list[int] | None] | None = None
+
+    def __enter__(self) -> None:
+        self._token = _marks.set(self._marks)
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        assert self._token is not None
+        _marks.reset(self._token)
+        if isinstance(error, MCPError):
+            failure = self._wire.failure(error.code, error.message, error.error.data, self._marks)
+            raise CallFailed(failure) from error
+        if isinstance(error, ValidationError | RuntimeError):
+            # The SDK's ways to say that a result does not fit the protocol, or the tool's own schema.
+            raise CallFailed(Failure(FailureKind.PERMANENT, SendState.SENT, f"bad answer: {error}")) from error
 
 
 def _flat(error: BaseException) -> list[BaseException]:

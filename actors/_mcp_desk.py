@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import attrs
@@ -81,6 +80,22 @@ class Server:
     peer: Peer
     connection: Connection
     calls: int = 0
+    # Apart from what the desk tells to all: hardly anybody waits for it, and it changes with each call.
+    _idle: trio.Event | None = attrs.field(init=False, default=None)
+
+    def end_call(self) -> None:
+        """Count out a call that it had in hand."""
+        self.calls -= 1
+        if not self.calls and self._idle is not None:
+            self._idle.set()
+            self._idle = None
+
+    async def wait_idle(self) -> None:
+        """Wait until it has no call in hand."""
+        while self.calls:
+            if self._idle is None:
+                self._idle = trio.Event()
+            await self._idle.wait()
 
 
 @attrs.frozen
@@ -166,16 +181,6 @@ class Desk:
         """Wait until *condition* holds; no checkpoint lies between that and the return."""
         while not condition():
             await self._changed.wait()
-
-    @contextmanager
-    def call_in_hand(self, server: Server) -> Iterator[None]:
-        """Count a call while the server has it."""
-        server.calls += 1
-        try:
-            yield
-        finally:
-            server.calls -= 1
-            self.changed()
 
     def doubt(self) -> None:
         """Ask for a ping as soon as no call is in hand."""

@@ -200,7 +200,7 @@ class Owner:
         self._desk.clear()
         self._desk.become(State.DOWN, f"{server.peer.ending}")
         life.end(Ending(parting, trio.current_time() - began, server.peer))
-        await self._desk.wait_for(lambda: not server.calls)
+        await server.wait_idle()
 
     def _doubt_era(self, peer: Peer, parting: Parting, *, is_over: bool) -> None:
         """Forget how the server wants to be spoken to only where that may be what is wrong."""
@@ -233,7 +233,7 @@ class Owner:
         return await self._first_of(
             partial(self._until_lost, server.peer),
             partial(self._until_unresponsive, server),
-            self._until_drained,
+            partial(self._until_drained, server),
             partial(self._watch.keep_tools, server),
             partial(server.connection.listen, self._desk.note_tools_changed),
         )
@@ -261,13 +261,13 @@ class Owner:
         reason, event = await self._watch.until_unresponsive(server)
         return Parting(reason, cause=event)
 
-    async def _until_drained(self) -> Parting:
+    async def _until_drained(self, server: Server) -> Parting:
         await self._desk.wait_for(lambda: self._desk.request)
         request = self._desk.request
         assert request is not None
         self._desk.become(State.DRAINING, f"restarts: {request.reason}")
         with trio.CancelScope(deadline=request.deadline):
-            await self._desk.wait_for(lambda: not self._desk.calls)
+            await server.wait_idle()
         return Parting(f"restarted on request: {request.reason}", requested=True)
 
     def _ignored(self, line: bytes) -> None:

@@ -57,9 +57,9 @@ class Watch:
         missed = 0
         while missed < _MISSED_PINGS:
             if not missed:
-                await self._pause(server)
+                await self._pause()
             if server.calls:
-                await self.desk.wait_for(lambda: not server.calls)
+                await server.wait_idle()
                 # It answered them, or they are over; either way the pings begin anew.
                 missed = 0
             asked = trio.current_time()
@@ -111,12 +111,9 @@ class Watch:
             self.reporter.emit("mcp_tools_missing", server=self.name, missing=missing, offered=list(desk.tool_names))
         desk.become(State.INCOMPLETE, reason)
 
-    async def _pause(self, server: Server) -> None:
-        def is_doubted() -> bool:
-            return self.desk.doubted and not server.calls
-
+    async def _pause(self) -> None:
         with trio.move_on_after(self.config.ping_interval):
-            await self.desk.wait_for(is_doubted)
+            await self.desk.wait_for(lambda: self.desk.doubted)
 
     async def _ping(self, server: Server) -> bool:
         asked = trio.current_time()

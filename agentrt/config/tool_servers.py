@@ -51,9 +51,7 @@ def _transport(path: KeyPath, server: McpServerConfig) -> Iterator[Fault]:
             if getattr(server, key):
                 yield Fault((*path, key), f"means nothing for a server that is given by {used}", "leave it out")
     if server.command is not None and _is_guard(server.command):
-        message = (
-            "the server would have two owners: the guard restarts it, and so does the agent's session"
-        )
+        message = "the server would have two owners: the guard restarts it, and so does the agent's session"
         yield Fault((*path, "command"), message, "leave out the guard: write the command that stands behind it")
 
 

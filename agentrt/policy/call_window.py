@@ -48,6 +48,8 @@ class CallWindow:
     min_calls: int = attrs.field(default=20, validator=validators.ge(1))
     window: float = attrs.field(default=60.0, validator=validators.gt(0))
     _slices: deque[_Slice] = attrs.field(init=False, factory=deque)
+    # What the slices have together: to add them up for each call would cost more than all else here.
+    _sum: _Slice = attrs.field(init=False, factory=lambda: _Slice(0.0))
 
     def record(self, now: float, took: float | None, *, failed: bool) -> str | None:
         """Record a call that ended; return what is too much, for people, or None.
@@ -57,28 +59,31 @@ class CallWindow:
             took: Seconds that it took; None where nobody measured.
             failed: Whether it failed.
         """
-        current = self._slice(now)
-        current.calls += 1
-        current.failed += failed
-        current.slow += bool(self.slow_call) and took is not None and took > self.slow_call
-        calls = sum(one.calls for one in self._slices)
-        if calls < self.min_calls:
+        is_slow = bool(self.slow_call) and took is not None and took > self.slow_call
+        for one in (self._slice(now), self._sum):
+            one.calls += 1
+            one.failed += failed
+            one.slow += is_slow
+        recent = self._sum
+        if recent.calls < self.min_calls:
             return None
-        failures = sum(one.failed for one in self._slices)
-        if self.failure_rate and failures >= self.failure_rate * calls:
-            return f"{failures} of the last {calls} calls failed"
-        slow = sum(one.slow for one in self._slices)
-        if self.slow_rate and slow >= self.slow_rate * calls:
-            return f"{slow} of the last {calls} calls took longer than {self.slow_call:g} s"
+        if self.failure_rate and recent.failed >= self.failure_rate * recent.calls:
+            return f"{recent.failed} of the last {recent.calls} calls failed"
+        if self.slow_rate and recent.slow >= self.slow_rate * recent.calls:
+            return f"{recent.slow} of the last {recent.calls} calls took longer than {self.slow_call:g} s"
         return None
 
     def forget(self) -> None:
         """Begin anew."""
         self._slices.clear()
+        self._sum = _Slice(0.0)
 
     def _slice(self, now: float) -> _Slice:
         while self._slices and now >= self._slices[0].begins + self.window:
-            self._slices.popleft()
+            old = self._slices.popleft()
+            self._sum.calls -= old.calls
+            self._sum.failed -= old.failed
+            self._sum.slow -= old.slow
         if not self._slices or now >= self._slices[-1].begins + self.window / _SLICES:
             self._slices.append(_Slice(now))
         return self._slices[-1]

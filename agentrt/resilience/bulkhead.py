@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -44,9 +43,8 @@ class BulkheadGate:
         """Calls that wait."""
         return self._policy.queued
 
-    @asynccontextmanager
-    async def slot(self, size: Callable[[], int], deadline: float | None = None) -> AsyncIterator[None]:
-        """Hold a slot.
+    def slot(self, size: Callable[[], int], deadline: float | None = None) -> Slot:
+        """Hold a slot for as long as an ``async with``.
 
         Args:
             size: Says how many bytes the call holds while it waits; asked only where it has to.
@@ -55,14 +53,22 @@ class BulkheadGate:
         Raises:
             BulkheadFull: No slot, and no room to wait or no time.
         """
+        return Slot(self, size, deadline)
+
+    async def enter(self, size: Callable[[], int], deadline: float | None) -> None:
+        """Take a slot, as :meth:`slot` does."""
         if self._policy.has_room:
             self._policy.enter()
         else:
             await self._queue(size(), deadline)
-        try:
-            yield
-        finally:
-            self._leave()
+
+    def leave(self) -> None:
+        """Give a slot back."""
+        self._policy.leave()
+        if self._waiters:
+            waiter = self._waiters.popleft()
+            self._policy.promote(waiter.size)
+            waiter.promoted.set()
 
     async def _queue(self, size: int, deadline: float | None) -> None:
         match self._policy.enter(size):
@@ -91,14 +97,24 @@ class BulkheadGate:
     def _give_back(self, waiter: _Waiter) -> None:
         if waiter.promoted.is_set():
             # Its turn came together with a cancellation.
-            self._leave()
+            self.leave()
         else:
             self._waiters.remove(waiter)
             self._policy.abandon(waiter.size)
 
-    def _leave(self) -> None:
-        self._policy.leave()
-        if self._waiters:
-            waiter = self._waiters.popleft()
-            self._policy.promote(waiter.size)
-            waiter.promoted.set()
+
+class Slot:
+    """One slot of a bulkhead, held by ``async with``; a class, since each call has one and a generator costs more."""
+
+    __slots__ = ("_deadline", "_gate", "_size")
+
+    def __init__(self, gate: BulkheadGate, size: Callable[[], int], deadline: float | None) -> None:
+        self._gate = gate
+        self._size = size
+        self._deadline = deadline
+
+    async def __aenter__(self) -> None:
+        await self._gate.enter(self._size, self._deadline)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gate.leave()

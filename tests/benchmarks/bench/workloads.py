@@ -239,6 +239,15 @@ def _workloads() -> tuple[Workload, ...]:
             (Figure("each_ns", "a checkpoint, while the loop is watched", "ns", is_compared=False),),
             {"seconds": SECONDS},
         ),
+        *(
+            Workload(
+                f"tool-calls-{callers}",
+                "tool_calls",
+                (Figure("per_second", f"tool calls over stdio, {callers} at once", "calls/s", at_least(0.9), False),),
+                {"seconds": SECONDS, "callers": callers},
+            )
+            for callers in (1, 16)
+        ),
     )
 
 

@@ -340,3 +340,10 @@ class Contender:
             return {"each_ns": 1e9 / pace.rate}
 
         return trio.run(main)
+
+    def tool_calls(self, seconds: float, callers: int) -> dict[str, float]:
+        """Calls of a tool of an MCP server."""
+        # The SDK takes a second to import, which no other workload is to pay for.
+        from contenders.tool_calls import with_the_bare_client  # noqa: PLC0415
+
+        return with_the_bare_client(seconds, callers)

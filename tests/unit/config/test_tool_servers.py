@@ -102,8 +102,8 @@ def test_an_exclusive_server_has_one_agent(mistakes_in, load_more):
     )
     assert mistakes_in(two) == [
         (
-            'config.toml:9: agents.writer.mcp[0]: [mcp.global.a] is exclusive and agent "editor" has it already: it cannot '
-            "have two owners; take it from one of them, or give each its own configuration"
+            'config.toml:9: agents.writer.mcp[0]: [mcp.global.a] is exclusive and agent "editor" has it already: it '
+            "cannot have two owners; take it from one of them, or give each its own configuration"
         )
     ]
     load_more(two + "[mcp.agents.writer.a]\ncommand = ['x']\n")
