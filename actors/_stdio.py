@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import fcntl
 import math
+import os
 import signal
 import termios
 from collections import deque
@@ -262,7 +263,7 @@ class ServerProcess:
 
     def _write_now(self, line: bytes) -> int:
         try:
-            return os.write(self._stdin_fd, line)
+            return os.write(self._process.stdin_fd, line)
         except OSError:
             # It is full, or the server is gone: the writer sees to either.
             return 0
