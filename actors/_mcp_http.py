@@ -64,10 +64,10 @@ class HttpLink:
         self._killed = trio.Event()
         self._courtesies = 0
         self._nursery: trio.Nursery | None = None
-        transport = _FaultTransport(self, headers)
+        self._transport = _FaultTransport(self, headers)
         # No limit on reading: a call has a deadline of its own, and a stream may be silent for long.
         timeout = httpx2.Timeout(None, connect=connect_timeout)
-        self.client = httpx2.AsyncClient(transport=transport, timeout=timeout)
+        self.client = httpx2.AsyncClient(transport=self._transport, timeout=timeout)
 
     @property
     def ending(self) -> str:
@@ -83,6 +83,10 @@ class HttpLink:
                 nursery.cancel_scope.cancel()
         finally:
             self._nursery = None
+            with trio.move_on_after(_COURTESY, shield=True):
+                if not self.lost.is_set():
+                    # The SDK does so too, but not where it is cancelled, as at each stop.
+                    await self._transport.end_session(self.url)
             with trio.move_on_after(_COURTESY, shield=True):
                 await self.client.aclose()
             self.exited.set()
@@ -143,16 +147,25 @@ class _FaultTransport(httpx2.AsyncBaseTransport):
         self._link = link
         self._read_headers = headers
         self._headers = dict(headers())
+        self._session: str | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Carry one request."""
         if request.method == "POST":
             return await self._post(request)
         if request.method == "DELETE":
+            self._session = None
             with trio.move_on_after(_COURTESY), suppress(httpx2.TransportError):
                 return await self._send(request)
             return httpx2.Response(204)
         return await self._send(request)
+
+    async def end_session(self, url: str) -> None:
+        """Tell the server that its session is not used any more, where there is one and it was not told yet."""
+        if self._session is not None:
+            request = httpx2.Request("DELETE", url, headers={_SESSION_HEADER: self._session})
+            with suppress(httpx2.TransportError):
+                await (await self._send(request)).aclose()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -230,6 +243,7 @@ class _FaultTransport(httpx2.AsyncBaseTransport):
         request.headers.update(self._headers)
         response = await self._inner.handle_async_request(request)
         response.request = request
+        self._session = response.headers.get(_SESSION_HEADER, self._session)
         self._link.heard()
         return response
 

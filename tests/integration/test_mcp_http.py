@@ -21,7 +21,7 @@ from agentrt.kernel import ChildSpec, Event, EventStream, SupervisorSpec, open_r
 from agentrt.policy import RetryPolicy
 from agentrt.ports import ToolError
 
-WEB = Path(__file__).parent / "servers" / "web.py"
+SERVERS = Path(__file__).parent / "servers"
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 ONCE = ServerPolicies(retry=RetryPolicy(retries=0))
 
@@ -36,12 +36,15 @@ class Web:
         self.url = f"http://127.0.0.1:{self.port}/mcp"
         self.effects = folder / "effects"
         self._process: subprocess.Popen[bytes] | None = None
-        self._options: tuple[str, ...] = ()
+        self._command: list[str] = []
 
     async def start(self, *options: str) -> None:
-        """Start it and wait until it listens."""
-        self._options = options
-        command = [sys.executable, str(WEB), "--port", str(self.port), "--effects", str(self.effects), *options]
+        """Start the server that misbehaves and wait until it listens."""
+        await self.run("web.py", "--port", str(self.port), "--effects", str(self.effects), *options)
+
+    async def run(self, script: str, *options: str) -> None:
+        """Start a server and wait until it listens."""
+        self._command = command = [sys.executable, str(SERVERS / script), *options]
         self._process = subprocess.Popen(command)  # noqa: ASYNC220 - it outlives the run of the test that fails.
         while True:
             try:
@@ -55,7 +58,8 @@ class Web:
     async def restart(self) -> None:
         """Kill it and start it again."""
         self.kill()
-        await self.start(*self._options)
+        script = Path(self._command[1]).name
+        await self.run(script, *self._command[2:])
 
     def send_signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -297,3 +301,28 @@ async def test_a_token_that_is_refused_is_probably_permanent(web, tmp_path):
     assert failing["probably_permanent"] is True
     assert "HTTP 401: who are you?" in failing["reason"]
     assert "wrong" not in str([event.fields for event in world.events])
+
+
+@pytest.mark.parametrize("protocol", [LEGACY, MODERN])
+async def test_a_server_of_the_sdk_is_killed_and_the_session_goes_on(web, protocol):
+    """The real thing, in either era: tools, content, a tool's error, and a new process on the same port."""
+    await web.run("partner.py", "--http", str(web.port))
+    async with opened(web.url, protocol=protocol, ping_interval=0.5) as world:
+        call = world.session.call
+        first = (await call("pid"))["result"]
+        assert await call("echo", {"text": "grüß dich"}) == "grüß dich"
+        with pytest.raises(ToolError) as caught:
+            await call("fail", {"reason": "no page"})
+        assert caught.value.kind == "tool"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(web.restart)
+        assert (await call("pid"))["result"] != first
+        assert world.session.is_ready
+
+
+async def test_a_session_that_is_not_used_any_more_is_ended(web):
+    """At a stop the server is told, so that it need not wait for that."""
+    await web.start()
+    async with opened(web.url) as world:
+        await world.session.wait_ready()
+    assert web.acted_on() == ["session ended"]

@@ -51,6 +51,9 @@ for request in map(json.loads, sys.stdin):
             while not (folder / "go").exists():
                 time.sleep(0.01)
             os._exit(9)
+        if behaviour == "effects":
+            with Path(sys.argv[2]).open("a") as file:
+                file.write(request["params"]["arguments"]["text"] + "\n")
         if behaviour == "floods-stderr":
             sys.stderr.write(("x" * 1023 + "\n") * 5000)
     if "id" in request:

@@ -88,11 +88,12 @@ def leave_child() -> int:
 
 
 def main() -> None:
-    """Serve on stdio."""
+    """Serve."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--fail-at-start", type=int, help="exit with this code, before anything else")
     parser.add_argument("--start-delay", type=float, default=0.0)
     parser.add_argument("--noise", action="store_true", help="print what is no message, and bytes that are no UTF-8")
+    parser.add_argument("--http", type=int, help="serve streamable HTTP on this port")
     parser.add_argument("--ignore-sigterm", action="store_true", help="also ignore the end of stdin")
     options = parser.parse_args()
     if options.fail_at_start is not None:
@@ -104,6 +105,9 @@ def main() -> None:
         sys.stdout.flush()
     if options.ignore_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if options.http is not None:
+        server.run("streamable-http", host="127.0.0.1", port=options.http)
+        return
     server.run("stdio")
     if options.ignore_sigterm:
         time.sleep(600)

@@ -57,6 +57,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         """End a session."""
         sessions.discard(self.headers.get("mcp-session-id", ""))
+        self.act("session ended")
         self.answer(204, b"", "text/plain")
 
     def do_POST(self) -> None:
@@ -112,10 +113,14 @@ class Handler(BaseHTTPRequestHandler):
             headers = {"retry-after": arguments["retry_after"]} if "retry_after" in arguments else {}
             self.answer(arguments["status"], arguments.get("body", "").encode(), "text/html", headers=headers)
             return
+        self.act(arguments.get("text", what))
+        getattr(self, f"do_{what}")(arguments)
+
+    def act(self, what: str) -> None:
+        """Write down what was done."""
         if options.effects:
             with options.effects.open("a") as file:
-                file.write(arguments.get("text", what) + "\n")
-        getattr(self, f"do_{what}")(arguments)
+                file.write(what + "\n")
 
     def do_answer(self, arguments: dict[str, Any]) -> None:
         """Behave."""

@@ -182,7 +182,7 @@ async def test_a_call_fails_as_with_a_real_server(
         error.kind,
         error.server,
         error.tool,
-        error.attempts,
+        error.attempt,
         error.may_have_happened,
     )
 
