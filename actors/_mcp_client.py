@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar, Token
 from typing import Any, Protocol, Self
 
@@ -144,10 +144,17 @@ class Connection:
             # In the era of the handshake it says so by itself.
             await trio.sleep_forever()
         while True:
-            with suppress(MCPError, SubscriptionLost):
+            try:
                 async with self._client.listen(tools_list_changed=True) as subscription:
                     async for _ in subscription:
                         changed()
+            except SubscriptionLost:
+                pass
+            except MCPError as error:
+                failure = self._wire.failure(error.code, error.message, error.error.data, ())
+                if failure.kind is FailureKind.PERMANENT:
+                    # It does not know the subscription that it speaks of; the tools are listed now and then anyway.
+                    await trio.sleep_forever()
             await trio.sleep(_LISTEN_AGAIN)
             # What happened meanwhile was not told.
             changed()
