@@ -169,8 +169,10 @@ async def test_a_tool_that_vanishes_makes_it_not_ready_by_name(autojump_clock):
     async with World(expect_tools=("echo", "work")).run() as world:
         await world.session.wait_ready()
         world.servers[0].plan.tools = ("echo",)
+        began = trio.current_time()
         await world.servers[0].say("notifications/tools/list_changed")
         await until(lambda: not world.session.is_ready)
+        assert trio.current_time() - began < 1.0
         assert "does not offer the tools work" == world.session.reason
         world.servers[0].plan.tools = ("echo", "work")
         await world.session.wait_ready()

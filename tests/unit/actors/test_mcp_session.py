@@ -155,9 +155,11 @@ async def test_a_server_that_answers_again_is_ready_again(autojump_clock):
 
 
 async def test_a_server_busy_with_a_call_is_left_alone(autojump_clock):
-    """While a call is within its deadline, silence is no sign of death."""
+    """While a call is within its deadline, silence is no sign of death, and no ping is sent."""
     async with World().run() as world:
+        await world.session.wait_ready()
         assert await world.session.call("work", {"seconds": 50, "text": "done"}) == "done"
+        assert "ping" not in world.servers[0].seen
     assert len(world.servers) == 1
     assert world.named("mcp_server_unresponsive") == []
 
