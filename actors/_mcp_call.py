@@ -123,11 +123,11 @@ class Call:
         raise CallFailed(Failure(FailureKind.TRANSIENT, SendState.NOT_SENT, reason))
 
     async def _check_offered(self, server: Server) -> None:
-        if self.tool not in self._desk.tool_names:
+        if self.tool not in self._desk.tools:
             # Servers may change their tools while they run.
             self._desk.tools = await server.connection.list_tools()
-        if self.tool not in self._desk.tool_names:
-            offered = ", ".join(self._desk.tool_names) or "none"
+        if self.tool not in self._desk.tools:
+            offered = ", ".join(self._desk.tools) or "none"
             reason = f"no such tool; the server offers {offered}"
             raise CallFailed(Failure(FailureKind.PERMANENT, SendState.NOT_SENT, reason))
 

@@ -118,23 +118,23 @@ class Connection:
         discovered = self._client.session.discover_result
         return LEGACY if discovered is None else Era(self._client.protocol_version, discovered)
 
-    async def list_tools(self) -> tuple[OfferedTool, ...]:
-        """Ask for all tools.
+    async def list_tools(self) -> dict[str, OfferedTool]:
+        """Ask for all tools, by name.
 
         Raises:
             CallFailed: It did not work.
         """
-        found: list[OfferedTool] = []
+        found: dict[str, OfferedTool] = {}
         cursor: str | None = None
         with _Failures(self._wire):
             seen: set[str] = set()
             while True:
                 page = await self._client.list_tools(cursor=cursor)
-                found += map(_offered, page.tools)
+                found |= {tool.name: _offered(tool) for tool in page.tools}
                 cursor = page.next_cursor
                 # A server that repeats itself would be asked for ever.
                 if cursor is None or cursor in seen:
-                    return tuple(found)
+                    return found
                 seen.add(cursor)
 
     async def listen(self, changed: Callable[[], object]) -> None:

@@ -114,7 +114,8 @@ class Desk:
         self.reason = "not started yet"
         self.peer: Peer | None = None
         self.server: Server | None = None
-        self.tools: tuple[OfferedTool, ...] = ()
+        #: What the server listed last, by name.
+        self.tools: dict[str, OfferedTool] = {}
         self.era: Era = UNKNOWN
         #: Whether this server ever answered a call.
         self.answered = False
@@ -131,11 +132,6 @@ class Desk:
     def calls(self) -> int:
         """Calls that the present server has in hand."""
         return self.server.calls if self.server is not None else 0
-
-    @property
-    def tool_names(self) -> tuple[str, ...]:
-        """Names of the tools that the server listed last."""
-        return tuple(tool.name for tool in self.tools)
 
     @property
     def meaning(self) -> Meaning:
@@ -162,7 +158,7 @@ class Desk:
             self.on_ready()
         self.changed()
 
-    def open(self, server: Server, tools: tuple[OfferedTool, ...]) -> None:
+    def open(self, server: Server, tools: dict[str, OfferedTool]) -> None:
         """Serve calls from *server*; whoever calls this sets the state next."""
         self.server, self.tools = server, tools
         self.answered = self.doubted = self.tools_changed = False

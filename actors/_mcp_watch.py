@@ -96,19 +96,19 @@ class Watch:
                 if self.desk.server is server:
                     self.judge_tools(tools)
 
-    def judge_tools(self, tools: tuple[OfferedTool, ...]) -> None:
+    def judge_tools(self, tools: dict[str, OfferedTool]) -> None:
         """Take up a list of tools: ready, or not because of those that are missing."""
         desk = self.desk
         desk.tools = tools
         if desk.state not in (State.STARTING, State.READY, State.INCOMPLETE, State.SILENT):
             return
-        missing = [tool for tool in self.config.expect_tools if tool not in desk.tool_names]
+        missing = [tool for tool in self.config.expect_tools if tool not in desk.tools]
         if not missing:
             desk.become(State.READY, "ready")
             return
         reason = f"does not offer the tools {', '.join(missing)}"
         if desk.state is not State.INCOMPLETE or desk.reason != reason:
-            self.reporter.emit("mcp_tools_missing", server=self.name, missing=missing, offered=list(desk.tool_names))
+            self.reporter.emit("mcp_tools_missing", server=self.name, missing=missing, offered=list(desk.tools))
         desk.become(State.INCOMPLETE, reason)
 
     async def _pause(self) -> None:

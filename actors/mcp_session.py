@@ -85,7 +85,7 @@ class McpToolSession:
     @property
     def tools(self) -> tuple[str, ...]:
         """Names of the tools that the server listed last."""
-        return self.desk.tool_names
+        return tuple(self.desk.tools)
 
     @property
     def breaker(self) -> BreakerState:
@@ -183,7 +183,8 @@ class McpToolSession:
     def _is_repeatable(self, tool: str) -> bool:
         if tool in self.config.idempotent:
             return True
-        return self.config.trust_annotations and any(one.name == tool and one.repeatable for one in self.desk.tools)
+        offered = self.desk.tools.get(tool)
+        return self.config.trust_annotations and offered is not None and offered.repeatable
 
     def _report(self, tool: str, kind: str, fields: Mapping[str, Any]) -> None:
         if self._actor is not None:

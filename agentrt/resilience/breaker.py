@@ -48,7 +48,7 @@ class BreakerGate:
     @property
     def state(self) -> BreakerState:
         """The state as it is now."""
-        self._tell(self._breaker.tick(trio.current_time()))
+        self._tick()
         return self._breaker.state
 
     @property
@@ -62,17 +62,15 @@ class BreakerGate:
         Raises:
             BreakerOpen: Not now.
         """
-        now = trio.current_time()
-        self._tell(self._breaker.tick(now))
+        now = self._tick()
         if not self._breaker.allow(now):
-            due = self._breaker.next_due
-            raise BreakerOpen(self._name, self.reason, max(0.0, due - now) if due is not None else 0.0)
+            due = self._breaker.retry_at
+            raise BreakerOpen(self._name, self.reason, due - now if due is not None else None)
         return Ticket(self._epoch, now)
 
     def ended(self, ticket: Ticket, failure: Failure | None = None) -> None:
         """Report how a call ended: with an answer of any kind, or with *failure*."""
-        now = trio.current_time()
-        self._tell(self._breaker.tick(now))
+        now = self._tick()
         if ticket.epoch != self._epoch:
             return
         if failure is None or failure.kind not in _AGAINST:
@@ -88,6 +86,13 @@ class BreakerGate:
     def hint(self) -> None:
         """Say that the other side seems to answer again."""
         self._tell(self._breaker.hint(trio.current_time()))
+
+    def _tick(self) -> float:
+        """Account for the time that passed, where that can change anything; return the time."""
+        now = trio.current_time()
+        if self._breaker.next_due is not None:
+            self._tell(self._breaker.tick(now))
+        return now
 
     def _tell(self, transition: Transition | None) -> None:
         if transition is not None:

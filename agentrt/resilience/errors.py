@@ -20,8 +20,9 @@ class CallFailed(Exception):
 class BreakerOpen(CallFailed):
     """The breaker lets nothing through now; nothing was sent."""
 
-    def __init__(self, name: str, reason: str, retry_after: float) -> None:
-        said = f"the breaker of {name} is open ({reason}); it lets a probe through in {retry_after:.1f} s"
+    def __init__(self, name: str, reason: str, retry_after: float | None) -> None:
+        then = "its probe is under way" if retry_after is None else f"it lets a probe through in {retry_after:.1f} s"
+        said = f"the breaker of {name} is open ({reason}); {then}"
         super().__init__(Failure(FailureKind.TRANSIENT, SendState.NOT_SENT, said, retry_after))
 
 
