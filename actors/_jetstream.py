@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -61,9 +61,17 @@ class ApiError(Exception):
     @property
     def is_missing(self) -> bool:
         """Whether a stream or a consumer is not there: declare it again and repeat."""
-        return self.number in (_STREAM_NOT_FOUND, _CONSUMER_NOT_FOUND) or (
-            self.code == _UNAVAILABLE and not self.number
-        )
+        return self.is_gone or self.is_unanswered
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the server says that it has no such stream or consumer."""
+        return self.number in (_STREAM_NOT_FOUND, _CONSUMER_NOT_FOUND)
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether nobody was there to answer."""
+        return self.code == _UNAVAILABLE and not self.number
 
     @property
     def is_transient(self) -> bool:
@@ -96,7 +104,7 @@ def read(answer: Answered) -> dict[str, Any]:
     return found
 
 
-def write(request: dict[str, Any] | None) -> bytes:
+def write(request: Mapping[str, Any] | None) -> bytes:
     """Return the body of a request to the API."""
     return json.dumps(request).encode() if request else b""
 
@@ -106,43 +114,89 @@ async def call(ask: Ask, subject: str, request: dict[str, Any] | None = None) ->
     return read(await ask(API + subject, write(request)))
 
 
-async def ensure(ask: Ask, topology: Topology) -> None:
-    """Create or update whatever of *topology* is not on the server as declared; what is there stays.
+@attrs.frozen
+class Asset:
+    """Something that is declared: how JetStream's API names it, and its configuration there.
+
+    Args:
+        kind: ``stream``, ``bucket`` or ``consumer``.
+        name: For people; a consumer's with its stream's before it.
+        path: What stands behind a method of the API.
+        config: What is declared.
+    """
+
+    kind: str
+    name: str
+    path: str
+    config: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r}"
+
+    @property
+    def info(self) -> str:
+        """The method of the API that says what is there."""
+        return f"{'CONSUMER' if self.kind == 'consumer' else 'STREAM'}.INFO.{self.path}"
+
+
+def assets(topology: Topology) -> tuple[Asset, ...]:
+    """Return all that is declared, in the order in which it has to be made."""
+    return (
+        *(Asset("stream", spec.name, spec.name, _stream_config(spec)) for spec in topology.streams),
+        *(Asset("bucket", spec.name, bucket_stream(spec.name), _bucket_config(spec)) for spec in topology.buckets),
+        *(
+            Asset("consumer", f"{spec.stream}/{spec.durable}", f"{spec.stream}.{spec.durable}", _consumer_config(spec))
+            for spec in topology.consumers
+        ),
+    )
+
+
+async def look(ask: Ask, asset: Asset) -> dict[str, Any]:
+    """Return what the server says about something that is declared.
+
+    Raises:
+        ApiError: It is not there, or the server does not say.
+    """
+    return await _named(asset, call(ask, asset.info))
+
+
+async def ensure(ask: Ask, asset: Asset) -> dict[str, Any]:
+    """Create or update it where it is not on the server as declared; return what the server says about it then.
 
     Raises:
         ApiError: The server refused; says which stream, consumer or bucket.
     """
-    for stream in topology.streams:
-        await _named(f"stream {stream.name!r}", _ensure_stream(ask, _stream_config(stream)))
-    for bucket in topology.buckets:
-        await _named(f"bucket {bucket.name!r}", _ensure_stream(ask, _bucket_config(bucket)))
-    for consumer in topology.consumers:
-        await _named(f"consumer {consumer.durable!r}", _ensure_consumer(ask, consumer))
+    return await _named(asset, _ensure_consumer(ask, asset) if asset.kind == "consumer" else _ensure_stream(ask, asset))
 
 
-async def _named(what: str, work: Awaitable[None]) -> None:
+async def _named(asset: Asset, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
     try:
-        await work
+        return await work
     except ApiError as error:
-        raise ApiError(error.code, error.number, f"{what}: {error.description}") from error
+        raise ApiError(error.code, error.number, f"{asset}: {error.description}") from error
 
 
-async def _ensure_stream(ask: Ask, config: dict[str, Any]) -> None:
-    name = config["name"]
+async def _ensure_stream(ask: Ask, asset: Asset) -> dict[str, Any]:
+    name, config = asset.path, asset.config
     try:
-        await call(ask, f"STREAM.CREATE.{name}", config)
+        return await call(ask, f"STREAM.CREATE.{name}", config)
     except ApiError as error:
         if error.number != _NAME_IN_USE:
             raise
-        # It is there and differs. What was not declared, such as the replicas, is the operator's and stays.
-        present = (await call(ask, f"STREAM.INFO.{name}"))["config"]
-        wanted = {**present, **config}
-        if wanted != present:
-            await call(ask, f"STREAM.UPDATE.{name}", wanted)
+    # It is there and differs. What was not declared, such as the replicas, is the operator's and stays.
+    found = await call(ask, f"STREAM.INFO.{name}")
+    wanted = {**found["config"], **config}
+    return found if wanted == found["config"] else await call(ask, f"STREAM.UPDATE.{name}", wanted)
 
 
-async def _ensure_consumer(ask: Ask, spec: ConsumerSpec) -> None:
-    config = {
+async def _ensure_consumer(ask: Ask, asset: Asset) -> dict[str, Any]:
+    stream, _, _durable = asset.path.partition(".")
+    # This form creates it, or updates what may be updated.
+    return await call(ask, f"CONSUMER.DURABLE.CREATE.{asset.path}", {"stream_name": stream, "config": asset.config})
+
+
+def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
+    return {
         "name": spec.durable,
         "durable_name": spec.durable,
         "deliver_policy": "all",
@@ -153,9 +207,6 @@ async def _ensure_consumer(ask: Ask, spec: ConsumerSpec) -> None:
         "replay_policy": "instant",
         "max_ack_pending": spec.max_ack_pending,
     }
-    request = {"stream_name": spec.stream, "config": config}
-    # This form creates it, or updates what may be updated.
-    await call(ask, f"CONSUMER.DURABLE.CREATE.{spec.stream}.{spec.durable}", request)
 
 
 def _stream_config(spec: StreamSpec) -> dict[str, Any]:

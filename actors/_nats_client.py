@@ -13,7 +13,6 @@ import asyncio
 import enum
 import itertools
 import logging
-import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,10 +22,11 @@ import trio
 import trio_asyncio
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
-from nats.errors import StaleConnectionError
 from nats.protocol import command
 
-from agentrt.ports import BusRefused, Headers
+from actors._nats_complaints import Complaints, ConnectionLost, Denied, Request
+from agentrt.policy import PoolServer
+from agentrt.ports import BusError, Headers
 
 _logger = logging.getLogger(__name__)
 
@@ -34,11 +34,7 @@ _logger = logging.getLogger(__name__)
 _NEVER = 365 * 86400
 _DISCARD_DEADLINE = 2.0
 _PING = b"PING\r\n"
-_DENIED = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
-
-
-class ConnectionLost(Exception):
-    """The incarnation ended before it did what was asked; it may have been done."""
+_PONG = b"PONG\r\n"
 
 
 @attrs.frozen
@@ -87,7 +83,7 @@ class NatsClient:
     discarded. Not one of its callbacks raises into the library: what goes wrong in one is logged and counted.
     """
 
-    def __init__(self, on_problem: Callable[[str], None]) -> None:
+    def __init__(self, on_problem: Callable[[str, BusError], None]) -> None:
         loop = trio_asyncio.current_loop.get()
         if loop is None:
             msg = "no asyncio loop is open here: run the fleet inside `async with actors.nats.bridge():`"
@@ -97,11 +93,16 @@ class NatsClient:
         # Any: much of what is used of it is not its public face, which does not bear failure.
         self._nc: Any = Client()
         self._last_error: BaseException | None = None
-        self._requests: dict[str, _Request] = {}
+        self._server: PoolServer | None = None
+        self._requests: dict[str, Request[Message]] = {}
         self._tokens = itertools.count(1)
         self._inbox = ""
         self._open = False
+        self._complaints = Complaints(on_problem, self.lose, self._requests)
+        self._deaf: BusError | None = None
         self.lost = trio.Event()
+        #: Set when the server said that it is about to shut down.
+        self.leaving = trio.Event()
         self.reason = ""
         self.callback_errors = 0
 
@@ -110,47 +111,87 @@ class NatsClient:
         """Bytes that headers and body of one message may have together."""
         return int(self._nc.max_payload)
 
-    async def connect(
-        self, servers: Sequence[str], credentials: Mapping[str, str], *, name: str, timeout: float
-    ) -> None:
-        """Connect once, to whichever of *servers* answers.
+    @property
+    def server(self) -> PoolServer:
+        """Whom it is connected to."""
+        assert self._server is not None
+        return self._server
+
+    @property
+    def told(self) -> tuple[PoolServer, ...]:
+        """The other servers of the cluster, as this one told."""
+        return tuple(self.server.neighbour(uri.netloc) for uri in self._nc.discovered_servers if uri.hostname)
+
+    async def connect(self, server: PoolServer, credentials: Mapping[str, Any], *, name: str, timeout: float) -> None:
+        """Connect once.
 
         Raises:
             ConnectionLost: It did not work within *timeout* seconds; says why.
         """
+        self._server = server
         with trio.move_on_after(timeout) as scope:
             try:
-                await self._loop.run_aio_coroutine(self._connect(servers, credentials, name, timeout))
+                await self._loop.run_aio_coroutine(self._connect(server, credentials, name, timeout))
             except Exception as error:
                 # "No servers" hides the cause, which only the error callback heard.
                 raise ConnectionLost(describe(self._last_error or error)) from error
+            self._watch_tasks()
+            if not self._nc.is_connected:
+                await self._finish_handshake()
         if scope.cancelled_caught:
             msg = f"no connection within {timeout:g} s"
             raise ConnectionLost(msg)
-        if not self._nc.is_connected:
-            msg = "the server did not finish the handshake"
-            raise ConnectionLost(msg)
-        for task in (self._nc._reading_task, self._nc._flusher_task):
-            task.add_done_callback(self._on_task_done)
+        if self.lost.is_set():
+            raise ConnectionLost(self.reason)
         self._open = True
         self._inbox = self.new_inbox() + "."
-        self.subscribe(self._inbox + "*", self._on_answer)
+        self.subscribe(self._inbox + "*", self._on_answer, self._on_deaf)
 
-    async def _connect(self, servers: Sequence[str], credentials: Mapping[str, str], name: str, timeout: float) -> None:
+    async def _connect(self, server: PoolServer, credentials: Mapping[str, Any], name: str, timeout: float) -> None:
+        # What the server complains of is judged here: the library would close for good, and not return until a peer
+        # that may never read again had read all.
+        self._nc._process_err = self._on_complaint
+        tls_name = {} if server.tls_name is None else {"tls_hostname": server.tls_name}
         await self._nc.connect(
-            servers=list(servers),
+            servers=[server.url],
             name=name,
             allow_reconnect=False,
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
-            # A black hole at the first address must leave time for the others.
-            connect_timeout=timeout / len(servers),
+            connect_timeout=timeout,
             ping_interval=_NEVER,
             error_cb=self._on_error,
             closed_cb=self._on_closed,
             disconnected_cb=self._on_closed,
-            **credentials,
+            lame_duck_mode_cb=self._on_leaving,
+            **{**tls_name, **credentials},
         )
+
+    def _watch_tasks(self) -> None:
+        for task in self._tasks():
+            task.add_done_callback(self._on_task_done)
+
+    def _tasks(self) -> list[asyncio.Task[Any]]:
+        tasks = (self._nc._reading_task, self._nc._flusher_task, self._nc._ping_interval_task)
+        return [task for task in tasks if task is not None]
+
+    async def _finish_handshake(self) -> None:
+        """Go on where the library stopped: it takes the first line behind its CONNECT for the answer to it.
+
+        A server whose login takes long sends a PING of its own first, and the library then calls itself connecting for
+        ever, while its read loop runs.
+        """
+        self._nc._status = Client.CONNECTED
+        # It ended at once, because nothing was connected.
+        self._nc._flusher_task = self._loop.create_task(self._nc._flusher())
+        self._nc._flusher_task.add_done_callback(self._on_task_done)
+        answered = trio.Event()
+        # The first PONG answers the library's own PING.
+        self._nc._pongs.extend((_Pong(self, _nothing), _Pong(self, answered.set)))
+        self._nc._transport.write(_PONG + _PING)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_after, answered, nursery.cancel_scope)
+            nursery.start_soon(_cancel_after, self.lost, nursery.cancel_scope)
 
     # What is sent: never waits, never raises.
 
@@ -172,18 +213,28 @@ class NatsClient:
         """Return a subject that nobody else uses."""
         return str(self._nc.new_inbox())
 
-    def subscribe(self, subject: str, sink: Sink) -> int:
-        """Have *sink* called with each message of *subject*; return the number to unsubscribe."""
+    def subscribe(self, subject: str, sink: Sink, denied: Denied | None = None) -> int:
+        """Have *sink* called with each message of *subject*; return the number to unsubscribe.
+
+        Args:
+            subject: What to subscribe to.
+            sink: Called with each message.
+            denied: Called where the server does not let us.
+        """
         self._nc._sid = sid = int(self._nc._sid) + 1
         subscription: Any = Subscription(self._nc, sid, subject, pending_msgs_limit=0, pending_bytes_limit=0)
         # In place of a queue, a task and two ticks per message: straight to the sink.
         subscription._pending_queue = _SinkQueue(self, sink)
         self._nc._subs[sid] = subscription
         self.write(command.sub_cmd(subject, "", sid))
+        if denied is not None:
+            self._complaints.subscribed(sid, subject, denied)
+            self.ping(lambda: self._complaints.confirmed(sid))
         return sid
 
     def unsubscribe(self, sid: int) -> None:
         """Stop a subscription; what is already on its way still reaches the sink."""
+        self._complaints.unsubscribed(sid)
         self.write(command.unsub_cmd(sid, 0))
         self.ping(lambda: self._nc._remove_sub(sid))
 
@@ -198,16 +249,19 @@ class NatsClient:
         """
         if not self._open:
             raise ConnectionLost(self.reason)
+        if self._deaf is not None:
+            # The answer could not be received.
+            raise self._deaf
         token = str(next(self._tokens))
-        request = self._requests[token] = _Request(subject)
+        request = self._requests[token] = Request[Message](subject)
         try:
             self.write(encode(subject, body, headers, self._inbox + token))
             await request.done.wait()
         finally:
             del self._requests[token]
-        if isinstance(request.outcome, Message):
-            return request.outcome
-        raise request.outcome
+        if isinstance(request.outcome, Exception):
+            raise request.outcome
+        return request.outcome
 
     async def flush(self) -> None:
         """Wait until everything written so far has reached the server, or the connection is lost."""
@@ -240,8 +294,7 @@ class NatsClient:
         for writer in (getattr(transport, "_io_writer", None), getattr(transport, "_bare_io_writer", None)):
             if writer is not None:
                 writer.transport.abort()
-        tasks = [self._nc._reading_task, self._nc._flusher_task, self._nc._ping_interval_task]
-        alive = [task for task in tasks if task is not None and not task.done()]
+        alive = [task for task in self._tasks() if not task.done()]
         for task in alive:
             task.cancel()
         with trio.move_on_after(_DISCARD_DEADLINE, shield=True):
@@ -266,39 +319,32 @@ class NatsClient:
     def _on_task_done(self, *_args: Any) -> None:
         self.guard(self._lost_by_library)
 
+    async def _on_leaving(self, *_args: Any) -> None:
+        self.guard(self.leaving.set)
+
+    async def _on_complaint(self, *args: Any) -> None:
+        self.guard(self._complaints.take, *args)
+
     def _lost_by_library(self) -> None:
         self.lose(describe(self._nc.last_error or self._last_error or "the connection was closed"))
 
     def _take_error(self, error: BaseException, *_args: Any) -> None:
+        """Take what the library says of itself; what the server says comes by :meth:`_take_complaint`."""
         self._last_error = error
-        if isinstance(error, (OSError, StaleConnectionError)) and self._nc._reading_task is not None:
-            self.lose(describe(error))
+        if not self._open:
             return
-        denied = _DENIED.search(str(error))
-        if denied is not None:
-            for request in self._requests.values():
-                # The library lowers the case of what the server says.
-                if request.subject.lower() == denied[1].lower():
-                    request.settle(BusRefused(f"the server does not allow publishing to {request.subject!r}"))
-        if self._nc._reading_task is not None:
-            self._on_problem(describe(error))
+        if isinstance(error, OSError):
+            self.lose(describe(error))
+        else:
+            self._on_problem("", BusError(describe(error)))
+
+    def _on_deaf(self, error: BusError) -> None:
+        self._deaf = error
 
     def _on_answer(self, message: Message) -> None:
         request = self._requests.get(message.subject[len(self._inbox) :])
         if request is not None:
             request.settle(message)
-
-
-@attrs.define
-class _Request:
-    subject: str
-    done: trio.Event = attrs.field(factory=trio.Event)
-    outcome: Message | Exception = attrs.field(factory=lambda: ConnectionLost("not answered"))
-
-    def settle(self, outcome: Message | Exception) -> None:
-        if not self.done.is_set():
-            self.outcome = outcome
-            self.done.set()
 
 
 @attrs.frozen
@@ -326,6 +372,10 @@ class _SinkQueue:
         # The library mixes plain strings and members of an enum, whose hashes differ, as names of headers.
         headers = {k.value if isinstance(k, enum.Enum) else k: v for k, v in (raw.headers or {}).items()}
         self.sink(Message(raw.subject, raw.reply, raw.data, headers))
+
+
+def _nothing() -> None:
+    """Stands where nobody waits."""
 
 
 def describe(error: object) -> str:

@@ -133,6 +133,12 @@ class PullConsumer:
         """The connection ended; what is held stays."""
         self._client = None
 
+    def retire(self) -> None:
+        """Pull no more through this connection, which ends; what is on its way still arrives."""
+        if self._client is not None:
+            self._client.unsubscribe(self._sid)
+            self._client = None
+
     def tend(self, now: float) -> None:
         """Pull again where the last request got lost or failed."""
         if self._outstanding and now - self._pulled_at > _EXPIRES + _GRACE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,15 @@ import attrs
 import trio
 
 from actors import _jetstream as jetstream
-from actors._nats_client import ConnectionLost, NatsClient, describe
-from agentrt.policy import Health, ProbeHealth, ReconnectBackoff
-from agentrt.ports import BusRefused
+from actors._nats_assets import Assets
+from actors._nats_client import NatsClient, describe
+from actors._nats_complaints import ConnectionLost
+from agentrt.policy import Health, PoolServer, ProbeHealth, ReconnectBackoff, ServerPool
+from agentrt.ports import BusRefused, Topology
 
 if TYPE_CHECKING:
     from actors._nats_link import NatsLink
-    from actors.nats import NatsSettings
+    from actors._nats_settings import NatsSettings
     from agentrt.kernel.events import Event
 
 # Messages flow although JetStream is slow to say what it has.
@@ -23,6 +26,8 @@ _FLOW_ANYWAY = 2.0
 _TICK = 1.0
 _LAST_FLUSH = 1.0
 _JETSTREAM_RETRY = 0.5
+# One try gets so long at least, however many servers there are.
+_LEAST = 0.1
 
 
 @attrs.define
@@ -54,33 +59,63 @@ class Driver:
     progress: Callable[[str], None]
     jitter: Callable[[], float]
     backoff: ReconnectBackoff = attrs.field(factory=ReconnectBackoff)
+    _pool: ServerPool = attrs.field(init=False)
+    _assets: Assets = attrs.field(init=False)
     _flowing_since: float | None = attrs.field(init=False, default=None)
+    _lost: Event | None = attrs.field(init=False, default=None)
+    _next: NatsClient | None = attrs.field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin with what is configured and with nothing seen."""
+        self._pool = ServerPool(tuple(PoolServer(url) for url in self.settings.servers))
+        self._assets = Assets(self.emit)
 
     async def run(self) -> None:
         """Keep the bus connected until cancelled."""
-        self.link.driven(self.emit, self.jitter)
+        self.link.driven(self.jitter)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_house)
+                await self._keep_connected()
+        finally:
+            self._housekeep()
+            if self._next is not None:
+                with trio.CancelScope(shield=True):
+                    await self._next.discard()
+
+    async def _keep_connected(self) -> None:
         outage = _Outage(trio.current_time())
         while True:
             outage.attempt += 1
-            if outage.attempt > 1 or outage.lost is not None:
+            # One that is connected already is not waited for.
+            if self._next is None and (outage.attempt > 1 or outage.lost is not None):
                 elapsed = trio.current_time() - outage.since
                 await trio.sleep(self.backoff.delay(outage.attempt, elapsed, self.jitter()))
             self._flowing_since = None
             reason = await self._incarnation(outage)
             outage = self._next_outage(outage, reason)
 
+    async def _keep_house(self) -> None:
+        while True:
+            await trio.sleep(_TICK)
+            self._housekeep()
+
+    def _housekeep(self) -> None:
+        age = self.settings.publish_age
+        self.link.housekeep(self.emit, trio.current_time() - age, age)
+
     def _next_outage(self, outage: _Outage, reason: str) -> _Outage:
         now = trio.current_time()
         if self._flowing_since is None:
+            self.link.attempts_failed += 1
             if reason != outage.reason:
                 self.emit("nats_connect_failed", cause=outage.lost, attempt=outage.attempt, reason=reason)
             outage.reason = reason
             return outage
-        lost = self.emit("nats_connection_lost", reason=reason)
         # One that died young is no end of the outage: else one that is killed at once would be made in a tight loop.
         lived = now - self._flowing_since
         attempt = outage.attempt if lived < self.settings.probe_interval else 0
-        return _Outage(now, attempt, reason, lost)
+        return _Outage(now, attempt, reason, self._lost)
 
     async def _incarnation(self, outage: _Outage) -> str:
         """Connect once and serve the connection to its end; return why it ended."""
@@ -88,39 +123,109 @@ class Driver:
             self.emit(
                 "nats_connection_rebuilding", cause=outage.lost, attempt=outage.attempt, seconds=self._down(outage)
             )
-        client = NatsClient(self._report_problem)
         try:
-            await self._connect(client)
-            await self._serve(client, outage)
+            client, self._next = self._next or await self._attempt(self._pool.order(self.jitter())), None
         except ConnectionLost as lost:
-            client.lose(str(lost))
+            self.link.connection_trouble = self.link.jetstream_trouble = str(lost)
+            return str(lost)
+        try:
+            await self._serve(client, outage)
         finally:
+            self._tell_loss(client)
             await self._end(client)  # noqa: ASYNC102 - it shields itself, with a deadline.
         return client.reason
 
-    async def _connect(self, client: NatsClient) -> None:
-        settings = self.settings
+    def _tell_loss(self, client: NatsClient) -> None:
+        """Say that it is lost before anything is done about it."""
+        if self._flowing_since is not None and client.lost.is_set():
+            self.link.disconnections += 1
+            self._lost = self.emit("nats_connection_lost", server=str(client.server), reason=client.reason)
+
+    async def _attempt(self, servers: tuple[PoolServer, ...]) -> NatsClient:
+        """Connect to the first of *servers* that takes us; all of them together have the time of one attempt.
+
+        Raises:
+            ConnectionLost: None did; says why of each.
+        """
+        credentials = self._credentials()
+        deadline = trio.current_time() + self.settings.connect_timeout
+        troubles: list[str] = []
+        for index, server in enumerate(servers):
+            # A black hole must leave time for the others.
+            left = (deadline - trio.current_time()) / (len(servers) - index)
+            try:
+                return await self._connect(server, credentials, max(left, _LEAST))
+            except ConnectionLost as lost:
+                self._pool.troubled(server, trio.current_time())
+                troubles.append(f"{server}: {lost}" if len(servers) > 1 else str(lost))
+        raise ConnectionLost("; ".join(sorted(troubles)))
+
+    def _credentials(self) -> dict[str, Any]:
         try:
-            credentials = {key: value for key, value in settings.credentials().items() if value}
+            return {key: value for key, value in self.settings.credentials().items() if value}
         except Exception as error:
             # A secret that cannot be read now may be readable at the next attempt.
             msg = f"the credentials cannot be read: {describe(error)}"
             raise ConnectionLost(msg) from error
-        timeout = settings.connect_timeout
-        await client.connect(settings.servers, credentials, name=settings.name, timeout=timeout)
+
+    async def _connect(self, server: PoolServer, credentials: dict[str, Any], timeout: float) -> NatsClient:
+        client = NatsClient(self.link.ledger.problem)
+        try:
+            await client.connect(server, credentials, name=self.settings.name, timeout=timeout)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await client.discard()
+            raise
+        self._pool.served(server)
+        self._pool.told(client.told)
+        return client
+
+    async def _move(self, client: NatsClient, moved: trio.Event) -> None:
+        """Where the server says that it shuts down, connect to another one first, and only then let go of this one.
+
+        Where there is no other, it serves to its end.
+        """
+        await client.leaving.wait()
+        self.emit("nats_server_leaving", server=str(client.server), reason="it says that it shuts down (lame duck)")
+        self._pool.told(client.told)
+        self._pool.troubled(client.server, trio.current_time())
+        for attempt in itertools.count(1):
+            others = self._pool.order(self.jitter(), without=client.server)
+            if not others:
+                return
+            try:
+                successor = await self._attempt(others)
+            except ConnectionLost:
+                await trio.sleep(self.backoff.delay(attempt, 0.0, self.jitter()))
+                continue
+            self._next = successor
+            self.link.prepare(successor)
+            await successor.flush()
+            moved.set()
+            return
 
     async def _serve(self, client: NatsClient, outage: _Outage) -> None:
         self.link.opened(client)
         health = ProbeHealth(self.settings.probe_limit)
         health.connected(trio.current_time())
-        ensured = trio.Event()
+        ensured, moved = trio.Event(), trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._probe, client, health)
             nursery.start_soon(self._tend, client, health)
             nursery.start_soon(self._keep_jetstream, client, ensured)
             nursery.start_soon(self._flow, client, ensured, outage)
+            nursery.start_soon(self._move, client, moved)
+            nursery.start_soon(self._end_when_moved, client, moved)
             await client.lost.wait()
             nursery.cancel_scope.cancel()
+
+    async def _end_when_moved(self, client: NatsClient, moved: trio.Event) -> None:
+        await moved.wait()
+        self.link.retire()
+        # What was published goes out here, so that it is not sent twice.
+        with trio.move_on_after(_LAST_FLUSH):
+            await client.flush()
+        client.lose(f"moved away from {client.server}, which shuts down")
 
     async def _end(self, client: NatsClient) -> None:
         # Stopped in order: what was published goes out first. Returns at once where the connection is lost.
@@ -138,15 +243,18 @@ class Driver:
             return
         self._flowing_since = trio.current_time()
         self.link.flow()
+        server = str(client.server)
         if outage.lost is None:
-            self.emit("nats_connected", attempt=outage.attempt)
+            self.emit("nats_connected", server=server, attempt=outage.attempt)
             return
+        self.link.reconnections += 1
         seconds = self._down(outage)
-        self.emit("nats_connection_rebuilt", cause=outage.lost, attempt=outage.attempt, seconds=seconds)
+        self.emit("nats_connection_rebuilt", cause=outage.lost, server=server, attempt=outage.attempt, seconds=seconds)
 
     async def _probe(self, client: NatsClient, health: ProbeHealth) -> None:
         def answered() -> None:
             health.answered(trio.current_time())
+            self.link.round_trip = health.round_trip
             self.progress("probe")
 
         while True:
@@ -160,6 +268,7 @@ class Driver:
             await trio.sleep(min(_TICK, limit / 4))
             now = trio.current_time()
             if health.verdict(now) is Health.UNHEALTHY:
+                self._pool.troubled(client.server, now)
                 client.lose(f"no probe was answered for {limit:g} s")
             self.link.tend(now)
 
@@ -169,15 +278,15 @@ class Driver:
         while True:
             nudged, topology = self.link.take_nudge()
             settled = settled and not nudged
-            trouble = await self._try_jetstream(client, None if settled else topology)
+            trouble = await self._try_jetstream(client, topology, probe=settled)
             settled = not trouble
             self.link.jetstream_is(trouble, topology)
             ensured.set()
             with trio.move_on_after(self.settings.probe_interval if settled else _JETSTREAM_RETRY):
                 await self.link.wait_nudge()
 
-    async def _try_jetstream(self, client: NatsClient, topology: Any) -> str:
-        """Ensure *topology*, or only ask JetStream for a sign of life; return what is wrong, or nothing."""
+    async def _try_jetstream(self, client: NatsClient, topology: Topology, *, probe: bool) -> str:
+        """Ensure *topology*, or only look for a sign of life; return what is wrong, or nothing."""
         limit = self.settings.probe_limit
 
         async def ask(subject: str, body: bytes) -> jetstream.Answered:
@@ -185,18 +294,12 @@ class Driver:
                 return await client.request(subject, body)
 
         try:
-            if topology is None:
-                await jetstream.call(ask, "INFO")
-            else:
-                await jetstream.ensure(ask, topology)
+            await (self._assets.probe if probe else self._assets.ensure)(ask, topology)
         except (jetstream.ApiError, BusRefused, ConnectionLost) as error:
             return str(error)
         except trio.TooSlowError:
             return f"JetStream did not answer for {limit:g} s"
         return ""
-
-    def _report_problem(self, problem: str) -> None:
-        self.emit("nats_problem", reason=problem)
 
     def _down(self, outage: _Outage) -> float:
         return round(trio.current_time() - outage.since, 3)

@@ -12,16 +12,21 @@ import trio
 
 from actors import _jetstream as jetstream
 from actors._flag import Flag
-from actors._nats_client import ConnectionLost, Message, NatsClient
+from actors._nats_client import Message, NatsClient
+from actors._nats_complaints import ConnectionLost
 from actors._nats_consumer import PullConsumer
+from actors._nats_ledger import Ledger
 from actors._nats_outbox import Outbox, Outgoing
 from actors._subjects import MAX_PAYLOAD, check_size, merged
 from agentrt.policy import Backoff
 from agentrt.ports import (
+    BusError,
     BusMessage,
     BusRefused,
     BusUnavailable,
     Headers,
+    NoResponders,
+    SlowConsumer,
     Topology,
 )
 
@@ -35,6 +40,8 @@ _CONFIRM_TIMEOUT = 30.0
 _CONFIRM_TRY = 2.0
 _CONFIRM_TRIES = 2
 _RETRY = Backoff(initial=0.05, factor=2.0, maximum=1.0)
+# A subscription that the server denied is asked for again now and then: its permissions can be changed.
+_DENIED_RETRY = 5.0
 
 _T = TypeVar("_T")
 
@@ -70,21 +77,51 @@ class Answer:
 class Subscription:
     """A core subscription: a bounded channel that is fed by one connection after the other."""
 
+    #: Whether who opened it cannot do without.
+    is_needed = True
+
     def __init__(self, subject: str) -> None:
         self.subject = subject
         self._send, self.receive = trio.open_memory_channel[BusMessage](_CHANNEL)
+        self._client: NatsClient | None = None
         self._sid = 0
+        self._denied_at = 0.0
         self._unreported = 0
-        self.dropped = 0
+        self.denied: BusError | None = None
 
     def attach(self, client: NatsClient) -> None:
-        """Open it on a connection."""
-        self._sid = client.subscribe(self.subject, self._on_message)
+        """Open it on a connection; nothing happens where it is open there."""
+        if client is not self._client:
+            self._client = client
+            self._open(client)
 
-    def close(self, client: NatsClient | None) -> None:
-        """Close it for good; *client* is the connection that lives, if one does."""
-        if client is not None:
-            client.unsubscribe(self._sid)
+    def _open(self, client: NatsClient) -> None:
+        refused: list[BusError] = []
+
+        def on_denied(error: BusError) -> None:
+            refused.append(error)
+            self.denied = error
+            self._denied_at = trio.current_time()
+
+        def on_pong() -> None:
+            # A server that has denied it says so before it answers what was sent later.
+            if not refused and self._client is client:
+                self.denied = None
+
+        self._sid = client.subscribe(self.subject, self._on_message, on_denied)
+        client.ping(on_pong)
+
+    def tend(self, now: float) -> None:
+        """Ask again for what the server denied: its permissions may have been changed."""
+        if self.denied is not None and self._client is not None and now - self._denied_at > _DENIED_RETRY:
+            self._denied_at = now
+            self._client.unsubscribe(self._sid)
+            self._open(self._client)
+
+    def close(self) -> None:
+        """Close it for good."""
+        if self._client is not None:
+            self._client.unsubscribe(self._sid)
         self._send.close()
         self.receive.close()
 
@@ -97,11 +134,23 @@ class Subscription:
         try:
             self._send.send_nowait(BusMessage(message.subject, message.body, message.headers))
         except trio.WouldBlock:
-            self.dropped += 1
             self._unreported += 1
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             # The reader is gone, and the subscription about to be.
             return
+
+
+class Hint(Subscription):
+    """A subscription that only says that something was published; who waits for that would find it by itself, later."""
+
+    is_needed = False
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(subject)
+        self.flag = Flag()
+
+    def _on_message(self, _message: Message) -> None:
+        self.flag.turn(on=True)
 
 
 class NatsLink:
@@ -113,6 +162,11 @@ class NatsLink:
         self.topology = Topology()
         self.subscriptions: set[Subscription] = set()
         self.consumers: set[PullConsumer] = set()
+        self.ledger = Ledger()
+        self.disconnections = 0
+        self.reconnections = 0
+        self.attempts_failed = 0
+        self.round_trip: float | None = None
         self.room = trio.lowlevel.ParkingLot()
         self.outbox = Outbox(self._on_drop, self._on_room)
         self.max_payload = MAX_PAYLOAD
@@ -122,17 +176,21 @@ class NatsLink:
         self._linked = Flag()
         self._nudged = Flag()
         self._ensured: Topology | None = None
-        self._emit: Callable[..., Event] | None = None
         self._jitter: Callable[[], float] = random.random
 
     # What the handle asks
 
     def checks(self) -> Mapping[str, tuple[bool, str]]:
         """Return the named checks, each with a reason."""
-        return {
+        checks = {
             "nats_connected": (not self.connection_trouble, self.connection_trouble or "connected"),
             "jetstream": (not self.jetstream_trouble, self.jetstream_trouble or "answers, and has what was declared"),
         }
+        denied = [str(one.denied) for one in self.subscriptions if one.denied is not None and one.is_needed]
+        if denied:
+            # Connected and deaf is worth a name of its own, and only then.
+            checks["nats_subscriptions"] = (False, "; ".join(sorted(denied)))
+        return checks
 
     def declare(self, topology: Topology) -> None:
         """Add to what has to exist; a later spec of the same name replaces the earlier one."""
@@ -209,11 +267,12 @@ class NatsLink:
         raise BusUnavailable(f"{what}: {why}; it may come again")
 
     async def _insist(self, what: str, once: Callable[[NatsClient], Awaitable[_T]], gate: Flag, timeout: float) -> _T:
-        trouble = ""
+        trouble, unanswered = "", False
         with trio.move_on_after(timeout):
             for attempt in itertools.count(1):
                 trouble = trouble or self.connection_trouble or self.jetstream_trouble
                 await gate.wait()
+                unanswered = False
                 client = self.client
                 if client is not None:
                     try:
@@ -223,18 +282,29 @@ class NatsLink:
                     except ConnectionLost as lost:
                         trouble = str(lost)
                     except jetstream.ApiError as error:
-                        trouble = str(error)
+                        trouble, unanswered = str(error), error.is_unanswered
                         self.nudge()
                 await trio.sleep(_RETRY.delay(attempt, self._jitter()))
         msg = f"{what}: not done within {timeout:g} s ({trouble or 'no answer'})"
-        raise BusUnavailable(msg)
+        given_up = NoResponders(msg) if unanswered else BusUnavailable(msg)
+        self.ledger.problem("", given_up)
+        raise given_up
 
     # What the driver does
 
-    def driven(self, emit: Callable[..., Event], jitter: Callable[[], float]) -> None:
-        """Take the driver's way to publish events, and its source of chance."""
-        self._emit = emit
+    def driven(self, jitter: Callable[[], float]) -> None:
+        """Take the driver's source of chance."""
         self._jitter = jitter
+
+    def retire(self) -> None:
+        """Ask nothing more of a connection that is about to end, so that nothing is sent to it that nobody takes."""
+        for consumer in self.consumers:
+            consumer.retire()
+
+    def prepare(self, client: NatsClient) -> None:
+        """Subscribe on the next connection already, while the present one still serves."""
+        for subscription in self.subscriptions:
+            subscription.attach(client)
 
     def opened(self, client: NatsClient) -> None:
         """Open everything that was subscribed on a new connection; nothing is published yet."""
@@ -275,8 +345,31 @@ class NatsLink:
         for consumer in self.consumers:
             consumer.tend(now)
         for subscription in self.subscriptions:
-            if count := subscription.take_unreported():
-                self._report_drop(subscription.subject, count, "the reader is too slow")
+            subscription.tend(now)
+
+    def housekeep(self, emit: Callable[..., Event], oldest: float, age: float) -> None:
+        """Once a second, connected or not: give up what is too old, and tell what went wrong.
+
+        Args:
+            emit: Publishes an event.
+            oldest: When what was published is too old.
+            age: How old that is, in seconds.
+        """
+        self.outbox.expire(oldest, age)
+        for subscription in self.subscriptions:
+            self._tell_slow(subscription)
+        self.ledger.tell(emit)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Close a subscription for good."""
+        self.subscriptions.discard(subscription)
+        self._tell_slow(subscription)
+        subscription.close()
+
+    def _tell_slow(self, subscription: Subscription) -> None:
+        if count := subscription.take_unreported():
+            error = SlowConsumer("the reader is too slow; read it in a task that does nothing else")
+            self.ledger.drop(subscription.subject, error, count)
 
     async def wait_nudge(self) -> None:
         """Wait until the topology should be ensured again."""
@@ -301,9 +394,5 @@ class NatsLink:
     def _on_room(self) -> None:
         self.room.unpark_all()
 
-    def _on_drop(self, item: Outgoing, reason: str) -> None:
-        self._report_drop(item.subject, 1, reason)
-
-    def _report_drop(self, subject: str, count: int, reason: str) -> None:
-        if self._emit is not None:
-            self._emit("bus_message_dropped", subject=subject, count=count, reason=reason)
+    def _on_drop(self, item: Outgoing, error: BusError) -> None:
+        self.ledger.drop(item.subject, error)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import attrs
 
+from agentrt.ports import BusError, MessageDropped, PayloadTooLarge
+
 # Sent ahead of a confirmation. Small enough that a slow network answers the PING behind it within the probe's limit.
 _WINDOW = 1024 * 1024
 # A message that was on its way in so many connections that died is taken for their cause.
@@ -25,11 +27,12 @@ class Pipe(Protocol):
 
 @attrs.define(eq=False)
 class Outgoing:
-    """A published message: its bytes on the wire, the size the server counts, and how often it was sent."""
+    """A published message: its bytes on the wire, the size the server counts, its time, and how often it was sent."""
 
     subject: str
     frame: bytes
     payload: int
+    since: float = 0.0
     sends: int = 0
 
 
@@ -39,11 +42,11 @@ class Outbox:
     So a message may arrive twice around a rebuild of the connection, and is not lost with it.
 
     Args:
-        on_drop: Called with a message and a reason where one is given up.
+        on_drop: Called with a message and an error where one is given up.
         on_room: Called when there is room again.
     """
 
-    def __init__(self, on_drop: Callable[[Outgoing, str], None], on_room: Callable[[], None]) -> None:
+    def __init__(self, on_drop: Callable[[Outgoing, BusError], None], on_room: Callable[[], None]) -> None:
         self._on_drop = on_drop
         self._on_room = on_room
         self._waiting: deque[Outgoing] = deque()
@@ -52,6 +55,11 @@ class Outbox:
         self._pinging = False
         self._pipe: Pipe | None = None
         self.size = 0
+
+    @property
+    def count(self) -> int:
+        """Messages that are not known to have reached the server."""
+        return len(self._waiting) + len(self._in_flight)
 
     def add(self, item: Outgoing) -> None:
         """Take a message, and send it now if possible."""
@@ -79,9 +87,9 @@ class Outbox:
         while self._waiting and self._flight_bytes < _WINDOW:
             item = self._waiting.popleft()
             if item.payload > pipe.max_payload:
-                self._drop(item, "larger than the server takes")
+                self._drop(item, PayloadTooLarge(f"larger than the {pipe.max_payload} bytes that the server takes now"))
             elif item.sends >= _MAX_SENDS:
-                self._drop(item, f"the connection died {_MAX_SENDS} times while it was sent")
+                self._drop(item, MessageDropped(f"the connection died {_MAX_SENDS} times while it was sent"))
             else:
                 item.sends += 1
                 pipe.write(item.frame)
@@ -109,7 +117,13 @@ class Outbox:
         self._on_room()
         self._pump()
 
-    def _drop(self, item: Outgoing, reason: str) -> None:
+    def expire(self, oldest: float, age: float) -> None:
+        """Give up what waits for a connection since *oldest* or longer; *age* is that in seconds, for people."""
+        while self._pipe is None and self._waiting and self._waiting[0].since <= oldest:
+            error = MessageDropped(f"it waited {age:g} s for a connection; see [bus] publish_age")
+            self._drop(self._waiting.popleft(), error)
+
+    def _drop(self, item: Outgoing, error: BusError) -> None:
         self.size -= len(item.frame)
-        self._on_drop(item, reason)
+        self._on_drop(item, error)
         self._on_room()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from agentrt.ports import BusRefused, Headers, Topology
+from agentrt.ports import BusRefused, Headers, PayloadTooLarge, Topology
 
 #: Bytes of headers and body that a server takes by default.
 MAX_PAYLOAD = 1024 * 1024
@@ -58,6 +58,16 @@ def check_headers(headers: Headers) -> None:
             raise BusRefused(msg)
 
 
+def check_keys(pattern: str) -> None:
+    """Refuse a pattern that keys of a bucket cannot match.
+
+    Raises:
+        BusRefused: A part of it is neither a part of a key nor ``*`` nor a last ``>``.
+    """
+    check_subject(pattern, wildcards=True)
+    check_key(pattern.replace("*", "x").replace(">", "x"))
+
+
 def check_key(key: str) -> None:
     """Refuse a key that a bucket cannot hold.
 
@@ -81,11 +91,14 @@ def check_size(subject: str, body: bytes, headers: Headers | None, limit: int) -
     """Refuse a message that is too large.
 
     Raises:
-        BusRefused: Headers and body have more than *limit* bytes together.
+        PayloadTooLarge: Headers and body have more than *limit* bytes together.
     """
     size = payload_size(body, headers)
     if size > limit:
-        raise BusRefused(f"a message of {size} bytes to {subject!r} is larger than the {limit} that the server takes")
+        raise PayloadTooLarge(
+            f"a message of {size} bytes to {subject!r}, headers included, is larger than the {limit} that the server"
+            " takes; send less, or raise max_payload on the server"
+        )
 
 
 def merged(old: Topology, new: Topology) -> Topology:

@@ -3,75 +3,44 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeVar
 
-import attrs
 import trio
 
 from actors import _jetstream as jetstream
+from actors._nats_assets import compare
 from actors._nats_client import bridge, encode
+from actors._nats_complaints import ConnectionLost
 from actors._nats_consumer import NatsDelivery, PullConsumer
 from actors._nats_driver import Driver
-from actors._nats_link import Answer, NatsLink, Subscription
+from actors._nats_link import Answer, Hint, NatsLink, Subscription
 from actors._nats_outbox import Outgoing
-from actors._subjects import check_headers, check_key, check_size, check_subject, payload_size
+from actors._nats_settings import Credentials, NatsSettings, NatsStatistics
+from actors._nats_watch import KeyWatch
+from actors._subjects import check_headers, check_key, check_keys, check_size, check_subject, payload_size
 from agentrt.config import BusConfig
 from agentrt.kernel import Actor
-from agentrt.ports import BusMessage, BusUnavailable, Headers, KeyExists, Topology
+from agentrt.ports import (
+    BusError,
+    BusMessage,
+    BusRefused,
+    BusUnavailable,
+    Finding,
+    Headers,
+    KeyExists,
+    Topology,
+)
 
-__all__ = ["NatsBus", "NatsConnection", "NatsDelivery", "NatsSettings", "bridge"]
+__all__ = ["NatsBus", "NatsConnection", "NatsDelivery", "NatsSettings", "NatsStatistics", "bridge"]
 
 _BROWSE_TIMEOUT = 30.0
+_WATCH_TIMEOUT = 30.0
+_COMPARE_RETRY = 0.2
 
 
-def _split(url: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in url.split(",") if part.strip())
-
-
-Credentials: TypeAlias = Callable[[], Mapping[str, str | None]]
-
-
-def _no_credentials() -> Mapping[str, str | None]:
-    return {}
-
-
-@attrs.frozen(kw_only=True)
-class NatsSettings:
-    """Where to connect and how patient to be; seconds and bytes.
-
-    Args:
-        url: ``nats://`` or ``tls://``; several are separated by commas.
-        credentials: Returns ``user`` and ``password``, or ``token``; called at each attempt.
-        name: What the server calls this connection.
-        connect_timeout: For one attempt.
-        probe_interval: Between two probes.
-        probe_limit: Without an answered probe for so long, the connection is thrown away.
-        publish_buffer: Bytes published that may wait for a connection.
-    """
-
-    url: str = attrs.field()
-    credentials: Credentials = _no_credentials
-    name: str = "agentrt"
-    connect_timeout: float = 15.0
-    probe_interval: float = 2.0
-    probe_limit: float = 5.0
-    publish_buffer: int = 64 * 1024 * 1024
-
-    @url.validator
-    def _check_url(self, _attribute: object, url: str) -> None:
-        for server in _split(url) or ("",):
-            if not server.startswith(("nats://", "tls://")):
-                # Never the whole URL: it may hold a password.
-                scheme = server.partition("://")[0] if "://" in server else "nothing"
-                msg = f"a bus URL must begin with nats:// or tls://, not with {scheme!r}; correct [bus] url"
-                raise ValueError(msg)
-
-    @property
-    def servers(self) -> tuple[str, ...]:
-        """The URLs, one each."""
-        return _split(self.url)
+_Subscribed = TypeVar("_Subscribed", bound=Subscription)
 
 
 class NatsBus:
@@ -114,32 +83,69 @@ class NatsBus:
             BusRefused: The subject, a header or the size is not acceptable.
         """
         await trio.lowlevel.checkpoint()
-        _check(subject, headers)
         link, limit = self.link, self.settings.publish_buffer
-        check_size(subject, body, headers, link.max_payload)
+        self._check(subject, body, headers)
         frame = encode(subject, body, headers)
         while link.is_flowing and link.outbox.size and link.outbox.size + len(frame) > limit:
             await link.room.park()
         if not link.is_flowing and link.outbox.size + len(frame) > limit:
             trouble, waiting = link.connection_trouble, link.outbox.size
-            raise BusUnavailable(f"disconnected ({trouble}), and {waiting} of {limit} bytes wait to be published")
-        link.outbox.add(Outgoing(subject, frame, payload_size(body, headers)))
+            raise self._counted(
+                subject,
+                BusUnavailable(f"disconnected ({trouble}), and {waiting} of {limit} bytes wait to be published"),
+            )
+        link.outbox.add(Outgoing(subject, frame, payload_size(body, headers), trio.current_time()))
 
     @asynccontextmanager
     async def subscribe(self, subject: str) -> AsyncIterator[trio.MemoryReceiveChannel[BusMessage]]:
         """Open a subscription; see :meth:`agentrt.ports.Bus.subscribe`."""
         check_subject(subject, wildcards=True)
-        subscription = Subscription(subject)
-        self.link.subscriptions.add(subscription)
-        try:
-            if self.link.client is not None:
-                subscription.attach(self.link.client)
-                # From here on a message is seen, whoever publishes it.
-                await self.link.client.flush()
+        async with self._subscribed(Subscription(subject)) as subscription:
+            if subscription.denied is not None:
+                raise subscription.denied
             yield subscription.receive
+
+    @asynccontextmanager
+    async def _subscribed(self, subscription: _Subscribed) -> AsyncIterator[_Subscribed]:
+        link = self.link
+        link.subscriptions.add(subscription)
+        try:
+            if link.client is not None:
+                subscription.attach(link.client)
+                # From here on a message is seen, whoever publishes it.
+                await link.client.flush()
+            yield subscription
         finally:
-            self.link.subscriptions.discard(subscription)
-            subscription.close(self.link.client)
+            link.unsubscribe(subscription)
+
+    def _check(self, subject: str, body: bytes, headers: Headers | None) -> None:
+        try:
+            check_subject(subject)
+            check_headers(headers or {})
+            check_size(subject, body, headers, self.link.max_payload)
+        except BusRefused as error:
+            raise self._counted(subject, error) from None
+
+    def _counted(self, subject: str, error: BusError) -> BusError:
+        self.link.ledger.problem(subject, error)
+        return error
+
+    def statistics(self) -> NatsStatistics:
+        """Return how it is and what happened so far."""
+        link, client = self.link, self.link.client
+        return NatsStatistics(
+            server=str(client.server) if client is not None else None,
+            round_trip=link.round_trip if client is not None else None,
+            disconnections=link.disconnections,
+            reconnections=link.reconnections,
+            attempts_failed=link.attempts_failed,
+            waiting_messages=link.outbox.count,
+            waiting_bytes=link.outbox.size,
+            subscriptions=len(link.subscriptions),
+            consumers=len(link.consumers),
+            problems=dict(link.ledger.problems),
+            dropped=dict(link.ledger.dropped),
+        )
 
     # Streams
 
@@ -152,7 +158,7 @@ class NatsBus:
             False where the stream had it already; True also where an earlier try of this call may have stored it.
         """
         headers = {**(headers or {}), jetstream.MSG_ID: msg_id}
-        _check(subject, headers)
+        self._check(subject, body, headers)
         answer = await self.link.ask(f"storing to {subject!r}", subject, body, headers, timeout=timeout)
         return not answer.accepted().get("duplicate", False) or answer.repeated
 
@@ -241,6 +247,38 @@ class NatsBus:
         answer = await self._write(f"deleting {key!r} in {bucket!r}", bucket, key, b"", headers, timeout=left.seconds)
         answer.accepted()
 
+    @asynccontextmanager
+    async def watch(self, bucket: str, pattern: str = ">") -> AsyncIterator[KeyWatch]:
+        """Watch keys; see :meth:`agentrt.ports.Bus.watch`."""
+        check_keys(pattern)
+
+        async def api(method: str, request: dict[str, object] | None) -> dict[str, Any] | None:
+            answer = await self._api(f"watching {bucket!r}", method, request, timeout=_WATCH_TIMEOUT)
+            return None if answer.error is not None and answer.error.is_no_message else answer.accepted()
+
+        async with self._subscribed(Hint(jetstream.key_subject(bucket, pattern))) as hint:
+            yield KeyWatch(bucket, pattern, hint.flag, self.settings.probe_interval, api)
+
+    async def compare(self, topology: Topology, *, timeout: float = 30.0) -> Sequence[Finding]:
+        """Compare what is declared with what is there; see :meth:`agentrt.ports.Bus.compare`."""
+        what = "comparing what is declared with what is there"
+        link = self.link
+
+        async def ask(subject: str, body: bytes) -> jetstream.Answered:
+            if link.client is None:
+                raise ConnectionLost(link.connection_trouble)
+            return await link.client.request(subject, body)
+
+        with trio.move_on_after(timeout):
+            while True:
+                try:
+                    await jetstream.call(ask, "INFO")
+                    return await compare(ask, topology)
+                except (ConnectionLost, jetstream.ApiError):
+                    await trio.sleep(_COMPARE_RETRY)
+        trouble = link.connection_trouble or link.jetstream_trouble or "no answer"
+        raise self._counted("", BusUnavailable(f"{what}: not done within {timeout:g} s ({trouble})"))
+
     async def _write(
         self, what: str, bucket: str, key: str, value: bytes, headers: Headers, *, timeout: float
     ) -> Answer:
@@ -259,7 +297,7 @@ class NatsBus:
             return None
         return jetstream.read_stored(answer.accepted())
 
-    async def _api(self, what: str, method: str, request: dict[str, Any] | None = None, *, timeout: float) -> Answer:
+    async def _api(self, what: str, method: str, request: Mapping[str, Any] | None = None, *, timeout: float) -> Answer:
         return await self.link.ask(what, jetstream.API + method, jetstream.write(request), timeout=timeout)
 
 
@@ -284,6 +322,7 @@ class NatsConnection(Actor):
                 probe_interval=config.probe_interval,
                 probe_limit=config.probe_limit,
                 publish_buffer=config.publish_buffer,
+                publish_age=config.publish_age,
             )
         )
 
@@ -305,8 +344,3 @@ class _Left:
     @property
     def seconds(self) -> float:
         return max(0.0, self._deadline - trio.current_time())
-
-
-def _check(subject: str, headers: Headers | None) -> None:
-    check_subject(subject)
-    check_headers(headers or {})

@@ -30,8 +30,32 @@ class BusUnavailable(BusError):
     """
 
 
+class NoResponders(BusUnavailable):
+    """Nobody takes this subject: no stream has it, nobody subscribes to it, or JetStream is not enabled."""
+
+
 class BusRefused(BusError):
     """The bus understood the request and said no (permissions, payload too large, wrong stream, ...)."""
+
+
+class PermissionDenied(BusRefused):
+    """The server's permissions do not let this user publish, or subscribe, to the subject."""
+
+
+class PayloadTooLarge(BusRefused):
+    """Headers and body together are more than the server takes in one message."""
+
+
+class LimitReached(BusRefused):
+    """The server grants no more of this to the connection, such as subscriptions."""
+
+
+class SlowConsumer(BusError):
+    """A reader did not keep up, and messages were dropped for it. Told by an event; nobody is there to catch it."""
+
+
+class MessageDropped(BusError):
+    """A published message was given up. Told by an event; who published it went on long ago."""
 
 
 class KeyExists(BusError):
@@ -93,6 +117,54 @@ class Topology:
     streams: tuple[StreamSpec, ...] = ()
     consumers: tuple[ConsumerSpec, ...] = ()
     buckets: tuple[BucketSpec, ...] = ()
+
+
+@attrs.frozen
+class Difference:
+    """One setting that is not as declared.
+
+    Args:
+        field: Its name, as the bus has it.
+        declared: What is declared.
+        actual: What is there.
+        fixable: Whether running the fleet sets it right; False where the bus changes it in nothing that exists.
+    """
+
+    field: str
+    declared: Json
+    actual: Json
+    fixable: bool
+
+
+@attrs.frozen
+class Finding:
+    """A stream, consumer or bucket that is declared, beside what is there.
+
+    Args:
+        kind: ``stream``, ``consumer`` or ``bucket``.
+        name: Its name; a consumer's with its stream's before it.
+        state: ``ok``, ``missing``, ``differs``, or ``unknown`` where the bus would not say.
+        differences: What is not as declared.
+        reason: Why it is not known, for people.
+    """
+
+    kind: str
+    name: str
+    state: str
+    differences: tuple[Difference, ...] = ()
+    reason: str = ""
+
+
+@attrs.frozen
+class KeyChange:
+    """A key of a bucket as it is now; *value* is None where it was deleted.
+
+    A key that is gone because its bucket was made anew has no revision: 0.
+    """
+
+    key: str
+    value: bytes | None
+    revision: int
 
 
 @attrs.frozen
@@ -160,6 +232,21 @@ class Consumer(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """A watch over keys of a bucket; survives rebuilds of the connection, and a bucket that is made anew."""
+
+    async def next(self) -> KeyChange:
+        """Wait for the next change, the keys that are there at first included; cancelled, it loses nothing.
+
+        A key that changes faster than it is read is given with its last value only. Of a bucket that was deleted or
+        wiped and made anew, the keys that are gone are given as deleted, and then what it has.
+
+        Raises:
+            BusRefused: The server does not allow reading the bucket.
+        """
+        ...
+
+
 @runtime_checkable
 class Bus(Protocol):
     """What agents use of a message bus.
@@ -186,8 +273,11 @@ class Bus(Protocol):
     async def publish(self, subject: str, body: bytes, headers: Headers | None = None) -> None:
         """Publish without an answer. While disconnected it is buffered, up to a bound in bytes.
 
+        What waits longer than a limit is given up, and told by an event.
+
         Raises:
             BusUnavailable: The buffer is full.
+            BusRefused: The subject, a header or the size is not acceptable.
         """
 
     async def store(
@@ -231,6 +321,18 @@ class Bus(Protocol):
 
     async def delete(self, bucket: str, key: str, *, timeout: float = 30.0) -> None:
         """Delete a key; nothing happens where there is none."""
+
+    def watch(self, bucket: str, pattern: str = ">") -> AbstractAsyncContextManager[Watch]:
+        """Open a watch over the keys that *pattern* takes, with ``*`` and ``>`` as in subjects."""
+        ...
+
+    async def compare(self, topology: Topology, *, timeout: float = 30.0) -> Sequence[Finding]:
+        """Compare what is declared in *topology* with what is there, and change nothing.
+
+        Raises:
+            BusUnavailable: The bus did not answer within *timeout* seconds.
+        """
+        ...
 
     async def depth(self, stream: str, durable: str, *, timeout: float = 5.0) -> int:
         """Messages that wait for this consumer or are in hand."""

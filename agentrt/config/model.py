@@ -65,6 +65,8 @@ class BusConfig:
     #: Not ready when no probe was answered for this long.
     probe_limit: Duration = positive(5.0)
     publish_buffer: Size = not_negative(Size(64 * 1024 * 1024))
+    #: What was published and waited for a connection for this long is given up, and told by an event.
+    publish_age: Duration = positive(600.0)
     #: What the embedded server may store.
     max_store: Size = positive(Size(1024 * 1024 * 1024))
 

@@ -7,10 +7,12 @@ from agentrt.policy.breaker import TRANSITIONS, Breaker, BreakerEvent, BreakerSt
 from agentrt.policy.bulkhead import Admission, Bulkhead
 from agentrt.policy.call_window import CallWindow
 from agentrt.policy.failures import Failure, FailureKind, SendState
+from agentrt.policy.complaint import Complaint, ConnectionVerdict, Judgement, judge_complaint
 from agentrt.policy.flood import Action, FloodGate, GateReason, GateVerdict, MessageMeta
 from agentrt.policy.intensity import RestartIntensity, RunningClock, Verdict
 from agentrt.policy.latch import Latch
 from agentrt.policy.memory import MemoryGuardPolicy, MemoryVerdict
+from agentrt.policy.pool import PoolServer, ServerPool
 from agentrt.policy.precedence import NotConfigured, Resolved, Scopes, resolve
 from agentrt.policy.probe import Health, ProbeHealth
 from agentrt.policy.redelivery import DeadLetter, DeadLetterReason, Redeliver, Redelivery, RedeliveryVerdict
@@ -30,6 +32,8 @@ __all__ = [
     "BreakerState",
     "Bulkhead",
     "CallWindow",
+    "Complaint",
+    "ConnectionVerdict",
     "DeadLetter",
     "DeadLetterReason",
     "Failure",
@@ -40,6 +44,7 @@ __all__ = [
     "GiveUp",
     "GiveUpReason",
     "Health",
+    "Judgement",
     "Latch",
     "LimitVerdict",
     "Limits",
@@ -47,6 +52,7 @@ __all__ = [
     "MemoryVerdict",
     "MessageMeta",
     "NotConfigured",
+    "PoolServer",
     "ProbeHealth",
     "ReconnectBackoff",
     "Redeliver",
@@ -62,10 +68,12 @@ __all__ = [
     "RunningClock",
     "Scopes",
     "SendState",
+    "ServerPool",
     "ServerRestart",
     "Transition",
     "Verdict",
     "judge",
+    "judge_complaint",
     "next_due",
     "resolve",
 ]

@@ -1,0 +1,112 @@
+"""What was seen of the streams, buckets and consumers on a server, so that one that came back different is noticed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from actors import _jetstream as jetstream
+from agentrt.ports import Difference, Finding, Json
+
+if TYPE_CHECKING:
+    from agentrt.kernel.events import Event
+    from agentrt.ports import Topology
+
+# What a server changes in nothing that exists.
+_FIXED = frozenset({"name", "durable_name", "retention", "storage", "deliver_policy", "ack_policy", "replay_policy"})
+
+
+@attrs.define
+class _Seen:
+    created: str
+    messages: int
+
+
+@attrs.define
+class Assets:
+    """Ensures what is declared and looks at it again, one thing at a time, over any number of connections.
+
+    The server knows when a stream or a consumer was created. One that is younger than what was seen before was
+    deleted, or lost with the server's store, and has been made again: what it held is gone, and that is told.
+
+    Args:
+        emit: Publishes an event.
+    """
+
+    _emit: Callable[..., Event]
+    _seen: dict[str, _Seen] = attrs.field(init=False, factory=dict)
+    _turn: Iterator[int] = attrs.field(init=False, factory=itertools.count)
+
+    async def ensure(self, ask: jetstream.Ask, topology: Topology) -> None:
+        """Create or update all that is declared; what is there stays.
+
+        Raises:
+            ApiError: The server refused; says what.
+        """
+        for asset in jetstream.assets(topology):
+            self._note(asset, await jetstream.ensure(ask, asset))
+
+    async def probe(self, ask: jetstream.Ask, topology: Topology) -> None:
+        """Ask for a sign of life, by way of the next thing that is declared; where it is gone, make it again.
+
+        Raises:
+            ApiError: JetStream is not there, or refused.
+        """
+        declared = jetstream.assets(topology)
+        if not declared:
+            await jetstream.call(ask, "INFO")
+            return
+        asset = declared[next(self._turn) % len(declared)]
+        try:
+            self._note(asset, await jetstream.look(ask, asset))
+        except jetstream.ApiError as error:
+            if not error.is_gone:
+                raise
+            # Where one thing was deleted, others may be too.
+            await self.ensure(ask, topology)
+
+    def _note(self, asset: jetstream.Asset, info: dict[str, Any]) -> None:
+        created = str(info.get("created", ""))
+        messages = int(info.get("state", {}).get("messages", info.get("num_pending", 0)))
+        seen = self._seen.get(str(asset))
+        if seen is not None and created != seen.created:
+            self._emit(
+                "jetstream_asset_lost",
+                what=str(asset),
+                messages=seen.messages,
+                reason=f"it was deleted, or lost with the server's store; made again, and held about {seen.messages}"
+                " messages when it was last looked at",
+            )
+        self._seen[str(asset)] = _Seen(created, messages)
+
+
+async def compare(ask: jetstream.Ask, topology: Topology) -> tuple[Finding, ...]:
+    """Compare what is declared with what is there, and change nothing."""
+    return tuple([await _compare(ask, asset) for asset in jetstream.assets(topology)])
+
+
+async def _compare(ask: jetstream.Ask, asset: jetstream.Asset) -> Finding:
+    try:
+        info = await jetstream.look(ask, asset)
+    except jetstream.ApiError as error:
+        if error.is_gone:
+            return Finding(asset.kind, asset.name, "missing")
+        return Finding(asset.kind, asset.name, "unknown", reason=str(error))
+    found = tuple(differences(asset.config, info["config"]))
+    return Finding(asset.kind, asset.name, "differs" if found else "ok", found)
+
+
+def differences(declared: dict[str, Json], actual: dict[str, Json]) -> Iterator[Difference]:
+    """Give each declared setting that is not so; what is not declared is the operator's."""
+    for field, value in declared.items():
+        there = actual.get(field)
+        # The server leaves out what is nothing.
+        if (value or None) != (there or None) and not _same_list(value, there):
+            yield Difference(field, value, there, field not in _FIXED)
+
+
+def _same_list(one: Json, other: Json) -> bool:
+    return isinstance(one, list) and isinstance(other, list) and sorted(map(str, one)) == sorted(map(str, other))

@@ -1,0 +1,116 @@
+"""What a NATS server complains of on one connection: judged by policy, and told to whom it concerns."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+import attrs
+import trio
+
+from agentrt.policy import Complaint, ConnectionVerdict, judge_complaint
+from agentrt.ports import BusError, BusRefused, LimitReached, PermissionDenied
+
+_DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
+
+#: Told that a subscription, or an answer that is waited for, will not come.
+Denied = Callable[[BusError], None]
+
+
+_T = TypeVar("_T")
+
+
+class ConnectionLost(Exception):
+    """The incarnation ended before it did what was asked; it may have been done."""
+
+
+@attrs.define
+class Request(Generic[_T]):
+    """What waits for an answer."""
+
+    subject: str
+    done: trio.Event = attrs.field(factory=trio.Event)
+    outcome: _T | Exception = attrs.field(factory=lambda: ConnectionLost("not answered"))
+
+    def settle(self, outcome: _T | Exception) -> None:
+        """Take the answer, or why there is none; only the first counts."""
+        if not self.done.is_set():
+            self.outcome = outcome
+            self.done.set()
+
+
+@attrs.define
+class Complaints:
+    """Finds out whom an error of the server concerns; it names a subject at most, and that in lower case.
+
+    Args:
+        on_problem: Called with the subject, empty where none is named, and the error.
+        lose: Called with the reason where the connection cannot go on.
+        requests: What waits for an answer.
+    """
+
+    _on_problem: Callable[[str, BusError], None]
+    _lose: Callable[[str], None]
+    _requests: Mapping[str, Request[Any]]
+    _subscribed: dict[int, tuple[str, Denied]] = attrs.field(init=False, factory=dict)
+    _unconfirmed: deque[int] = attrs.field(init=False, factory=deque)
+
+    def subscribed(self, sid: int, subject: str, denied: Denied) -> None:
+        """Record a subscription that was sent; follow it with a PING, and that with :meth:`confirmed`."""
+        self._subscribed[sid] = (subject, denied)
+        # The server answers in order, so a complaint that names nothing is about the first without a PONG.
+        self._unconfirmed.append(sid)
+
+    def confirmed(self, sid: int) -> None:
+        """Record that the server answered what was sent behind a subscription."""
+        if sid in self._unconfirmed:
+            self._unconfirmed.remove(sid)
+
+    def unsubscribed(self, sid: int) -> None:
+        """Forget a subscription."""
+        self._subscribed.pop(sid, None)
+
+    def take(self, text: str) -> None:
+        """Take what the server sent behind ``-ERR``."""
+        text = text.strip().strip("'")
+        judgement = judge_complaint(text)
+        reason = f"the server says {text!r}: {judgement.advice}"
+        if judgement.verdict is ConnectionVerdict.REBUILD:
+            self._lose(reason)
+        elif judgement.complaint is Complaint.SUBSCRIPTIONS:
+            self._take_limit(LimitReached(reason))
+        elif (denied := _DENIED.search(text)) is None:
+            self._on_problem("", BusRefused(reason))
+        elif denied[1].lower() == "publish":
+            self._take_no_publish(denied[2])
+        else:
+            self._take_no_subscribe(denied[2])
+
+    def _take_limit(self, error: LimitReached) -> None:
+        sid = self._unconfirmed[0] if self._unconfirmed else 0
+        subject, denied = self._subscribed.get(sid, ("", None))
+        if denied is not None:
+            denied(error)
+        self._on_problem(subject, error)
+
+    def _take_no_publish(self, subject: str) -> None:
+        asked = [request for request in self._requests.values() if request.subject.lower() == subject.lower()]
+        subject = asked[0].subject if asked else subject
+        error = PermissionDenied(
+            f"the server does not allow publishing to {subject!r}; allow it in permissions.publish of this user"
+        )
+        for request in asked:
+            request.settle(error)
+        self._on_problem(subject, error)
+
+    def _take_no_subscribe(self, subject: str) -> None:
+        opened = [entry for entry in self._subscribed.values() if entry[0].lower() == subject.lower()]
+        subject = opened[0][0] if opened else subject
+        error = PermissionDenied(
+            f"the server does not allow subscribing to {subject!r}; allow it in permissions.subscribe of this user"
+        )
+        for _, denied in opened:
+            denied(error)
+        self._on_problem(subject, error)
