@@ -5,12 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import attrs
 import trio
 
 from actors._subjects import matches, payload_size
-from agentrt.ports import BucketSpec, BusMessage, BusRefused, ConsumerSpec, KeyExists, StreamSpec, Topology
+from agentrt.ports import (
+    BucketSpec,
+    BusMessage,
+    BusRefused,
+    ConsumerSpec,
+    Difference,
+    Finding,
+    KeyChange,
+    KeyExists,
+    StreamSpec,
+    Topology,
+)
 
 MSG_ID = "Nats-Msg-Id"
 
@@ -164,30 +176,47 @@ class DurableConsumer:
 
 @attrs.frozen
 class _Entry:
-    value: bytes
+    value: bytes | None
     revision: int
     time: float
 
 
 class Bucket:
-    """Keys and values; revisions count over the whole bucket."""
+    """Keys and values; revisions count over the whole bucket, and a deleted key leaves a mark with one."""
 
     def __init__(self, spec: BucketSpec) -> None:
         self.spec = spec
+        self.changed = trio.lowlevel.ParkingLot()
         self._entries: dict[str, _Entry] = {}
         self._last = 0
 
     def get(self, key: str) -> tuple[bytes, int] | None:
         """Return value and revision, where the key is there and young enough."""
         entry = self._entries.get(key)
-        if entry is None or (self.spec.ttl and trio.current_time() - entry.time >= self.spec.ttl):
+        if entry is None or entry.value is None or self._is_over(entry):
             return None
         return entry.value, entry.revision
 
+    def after(self, revision: int, pattern: str) -> KeyChange | None:
+        """Return the next change behind *revision* of a key that *pattern* takes."""
+        changes = (
+            KeyChange(key, entry.value, entry.revision)
+            for key, entry in self._entries.items()
+            if entry.revision > revision and matches(pattern, key) and not self._is_over(entry)
+        )
+        return min(changes, key=lambda change: change.revision, default=None)
+
+    def _is_over(self, entry: _Entry) -> bool:
+        return bool(self.spec.ttl) and trio.current_time() - entry.time >= self.spec.ttl
+
     def put(self, key: str, value: bytes) -> int:
         """Write a key and return its revision."""
+        return self._write(key, value)
+
+    def _write(self, key: str, value: bytes | None) -> int:
         self._last += 1
         self._entries[key] = _Entry(value, self._last, trio.current_time())
+        self.changed.unpark_all()
         return self._last
 
     def create(self, key: str, value: bytes) -> int:
@@ -204,8 +233,7 @@ class Bucket:
     def delete(self, key: str) -> None:
         """Remove a key; the mark of that is a revision too."""
         if self.get(key) is not None:
-            self._last += 1
-        self._entries.pop(key, None)
+            self._write(key, None)
 
 
 class MemoryBroker:
@@ -230,6 +258,19 @@ class MemoryBroker:
             key = (consumer.stream, consumer.durable)
             self.consumers.setdefault(key, DurableConsumer(consumer, self.streams[consumer.stream])).spec = consumer
         self.changed.unpark_all()
+
+    def compare(self, topology: Topology) -> tuple[Finding, ...]:
+        """Compare what is declared with what is there, and change nothing."""
+        return (
+            *(_compared("stream", spec.name, spec, self.streams.get(spec.name)) for spec in topology.streams),
+            *(_compared("bucket", spec.name, spec, self.buckets.get(spec.name)) for spec in topology.buckets),
+            *(
+                _compared(
+                    "consumer", f"{spec.stream}/{spec.durable}", spec, self.consumers.get((spec.stream, spec.durable))
+                )
+                for spec in topology.consumers
+            ),
+        )
 
     def subscribe(self, pattern: str, sink: Sink) -> Callable[[], None]:
         """Have *sink* called with each message that *pattern* takes; return what ends that."""
@@ -259,3 +300,13 @@ class MemoryBroker:
                 if matches(consumer.spec.filter_subject, message.subject):
                     consumer.arrived.unpark_all()
         return is_new
+
+
+def _compared(kind: str, name: str, spec: Any, there: Stream | Bucket | DurableConsumer | None) -> Finding:
+    if there is None:
+        return Finding(kind, name, "missing")
+    pairs = (
+        (field.name, getattr(spec, field.name), getattr(there.spec, field.name)) for field in attrs.fields(type(spec))
+    )
+    found = tuple(Difference(field, one, other, fixable=True) for field, one, other in pairs if one != other)
+    return Finding(kind, name, "differs" if found else "ok", found)

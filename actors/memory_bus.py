@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -12,10 +13,12 @@ import trio
 from actors._flag import Flag
 from actors._memory_broker import MSG_ID, MemoryBroker
 from actors._memory_consumer import MemoryConsumer
+from actors._memory_watch import MemoryWatch
 from actors._subjects import (
     MAX_PAYLOAD,
     check_headers,
     check_key,
+    check_keys,
     check_size,
     check_subject,
     matches,
@@ -24,7 +27,18 @@ from actors._subjects import (
 )
 from agentrt.config import BusConfig
 from agentrt.kernel import Actor
-from agentrt.ports import BusMessage, BusRefused, BusUnavailable, Headers, Topology
+from agentrt.ports import (
+    BusError,
+    BusMessage,
+    BusRefused,
+    BusUnavailable,
+    Finding,
+    Headers,
+    MessageDropped,
+    NoResponders,
+    SlowConsumer,
+    Topology,
+)
 
 if TYPE_CHECKING:
     from agentrt.kernel import Event
@@ -45,14 +59,22 @@ class MemoryBus:
     Args:
         broker: What is shared; one of its own where none is given.
         publish_buffer: Bytes published that may wait for a connection.
+        publish_age: Seconds that they may.
     """
 
-    def __init__(self, broker: MemoryBroker | None = None, *, publish_buffer: int = 64 * 1024 * 1024) -> None:
+    def __init__(
+        self,
+        broker: MemoryBroker | None = None,
+        *,
+        publish_buffer: int = 64 * 1024 * 1024,
+        publish_age: float = 600.0,
+    ) -> None:
         self.broker = broker or MemoryBroker()
         self.dropped = 0
         self._publish_buffer = publish_buffer
+        self._publish_age = publish_age
         self._topology = Topology()
-        self._buffer: list[BusMessage] = []
+        self._buffer: deque[tuple[BusMessage, float]] = deque()
         self._buffered = 0
         self._connected = Flag()
         self._ready = Flag()
@@ -124,8 +146,9 @@ class MemoryBus:
         self._trouble = ""
         self._connected.turn(on=True)
         self._ensure()
-        waiting, self._buffer, self._buffered = self._buffer, [], 0
-        for message in waiting:
+        self._expire()
+        waiting, self._buffer, self._buffered = self._buffer, deque(), 0
+        for message, _ in waiting:
             self._send(message)
 
     def _close(self, reason: str) -> None:
@@ -151,19 +174,27 @@ class MemoryBus:
         if self._connected.is_set:
             self._send(message)
             return
+        self._expire()
         size = payload_size(body, headers)
         if self._buffered + size > self._publish_buffer:
             waiting, limit = self._buffered, self._publish_buffer
             raise BusUnavailable(f"disconnected ({self._trouble}), and {waiting} of {limit} bytes wait to be published")
-        self._buffer.append(message)
+        self._buffer.append((message, trio.current_time()))
         self._buffered += size
+
+    def _expire(self) -> None:
+        oldest = trio.current_time() - self._publish_age
+        while self._buffer and self._buffer[0][1] <= oldest:
+            message, _ = self._buffer.popleft()
+            self._buffered -= payload_size(message.body, message.headers)
+            self._drop(message.subject, MessageDropped(f"it waited {self._publish_age:g} s for a connection"))
 
     def _send(self, message: BusMessage) -> None:
         try:
             self.broker.publish(message)
         except BusRefused as refused:
             # As with a server: nobody waits for an answer to a publish.
-            self._drop(message.subject, str(refused))
+            self._drop(message.subject, refused)
 
     @asynccontextmanager
     async def subscribe(self, subject: str) -> AsyncIterator[trio.MemoryReceiveChannel[BusMessage]]:
@@ -178,7 +209,7 @@ class MemoryBus:
             try:
                 send.send_nowait(message)
             except trio.WouldBlock:
-                self._drop(message.subject, "the reader is too slow")
+                self._drop(message.subject, SlowConsumer("the reader is too slow"))
             except trio.BrokenResourceError:
                 # The reader closed its end before it left the subscription.
                 return
@@ -255,6 +286,17 @@ class MemoryBus:
         check_key(key)
         await self._insist(f"deleting {key!r} in {bucket!r}", lambda: self.broker.buckets[bucket].delete(key), timeout)
 
+    @asynccontextmanager
+    async def watch(self, bucket: str, pattern: str = ">") -> AsyncIterator[MemoryWatch]:
+        """Watch keys; see :meth:`agentrt.ports.Bus.watch`."""
+        check_keys(pattern)
+        await trio.lowlevel.checkpoint()
+        yield MemoryWatch(self, bucket, pattern)
+
+    async def compare(self, topology: Topology, *, timeout: float = 30.0) -> Sequence[Finding]:
+        """Compare what is declared with what is there; see :meth:`agentrt.ports.Bus.compare`."""
+        return await self._insist("comparing what is declared", lambda: self.broker.compare(topology), timeout)
+
     # Waiting
 
     async def confirm(self) -> None:
@@ -273,6 +315,7 @@ class MemoryBus:
         """Do *operation* when the bus is ready and what it needs, whose lack is a LookupError, is there."""
         await trio.lowlevel.checkpoint()
         trouble = ""
+        kind: type[BusUnavailable] = BusUnavailable
         with trio.move_on_after(timeout):
             while True:
                 trouble = self._trouble or self._refused
@@ -280,13 +323,13 @@ class MemoryBus:
                 try:
                     return operation()
                 except LookupError:
-                    trouble = "no such stream, consumer or bucket"
+                    trouble, kind = "no such stream, consumer or bucket", NoResponders
                 await self.broker.changed.park()
-        raise BusUnavailable(f"{what}: not done within {timeout:g} s ({trouble})")
+        raise kind(f"{what}: not done within {timeout:g} s ({trouble})")
 
-    def _drop(self, subject: str, reason: str) -> None:
+    def _drop(self, subject: str, error: BusError) -> None:
         self.dropped += 1
-        self._say("bus_message_dropped", subject=subject, count=1, reason=reason)
+        self._say("bus_message_dropped", error=type(error).__name__, subject=subject, count=1, reason=str(error))
 
     def _say(self, kind: str, **fields: object) -> None:
         if self._emit is not None:
@@ -315,13 +358,13 @@ class MemoryConnection(Actor):
 
 @attrs.frozen
 class MemoryBattery:
-    """Stands in for the battery of a real bus: takes its settings, and needs only the size of the buffer."""
+    """Stands in for the battery of a real bus: takes its settings, and needs only what bounds the buffer."""
 
     broker: MemoryBroker
 
     def open_handle(self, *, config: BusConfig, **_settings: object) -> MemoryBus:
         """Make the bus handle of one connection."""
-        return MemoryBus(self.broker, publish_buffer=config.publish_buffer)
+        return MemoryBus(self.broker, publish_buffer=config.publish_buffer, publish_age=config.publish_age)
 
     def __call__(self, bus: MemoryBus) -> MemoryConnection:
         """Make the actor that drives *bus*."""

@@ -30,12 +30,20 @@ _LATENCIES = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900)
 
 @attrs.frozen
 class _Counted:
-    """A counter of events of one kind, by agent and by the fields named as labels."""
+    """A counter of events of one kind, by agent and by the fields named as labels.
+
+    Where *amount* names a field, an event counts as often as that says.
+    """
 
     kind: str
     metric: str
     labels: tuple[str, ...]
     help: str
+    amount: str | None = None
+
+    def amount_of(self, event: Event) -> float:
+        amount = event.fields.get(self.amount, 1) if self.amount is not None else 1
+        return max(0.0, amount) if isinstance(amount, int | float) else 1
 
 
 @attrs.frozen
@@ -57,6 +65,9 @@ _COUNTED = (
     _Counted("message_received", "agent_messages_received_total", ("source", "type"), "Messages from other agents."),
     _Counted("nats_connection_lost", "agentrt_nats_disconnections_total", (), "Connections to NATS that were lost."),
     _Counted("nats_connection_rebuilt", "agentrt_nats_reconnections_total", (), "Connections to NATS made again."),
+    _Counted("nats_problem", "agentrt_bus_problems_total", ("error",), "What went wrong on a bus.", "count"),
+    _Counted("bus_message_dropped", "agentrt_bus_dropped_total", ("error",), "Messages that were given up.", "count"),
+    _Counted("jetstream_asset_lost", "agentrt_jetstream_losses_total", (), "Streams and consumers made anew."),
     _Counted("actor_restarting", "agentrt_actor_restarts_total", ("actor",), "Actors that their supervisor restarted."),
     _Counted("mcp_server_restarted", "agentrt_mcp_server_restarts_total", ("server",), "Tool servers started again."),
     _Counted("tool_call_retried", "agentrt_tool_retries_total", ("server",), "Tool calls that were tried again."),
@@ -107,7 +118,7 @@ class Metrics:
     def on_event(self, event: Event) -> None:
         """Count *event*; a listener for :class:`~agentrt.kernel.events.EventStream`. Unknown kinds are left alone."""
         for row, counter in self._counters.get(event.kind, ()):
-            counter.labels(*self._labels(event, row.labels)).inc()
+            counter.labels(*self._labels(event, row.labels)).inc(row.amount_of(event))
         for line, histogram in self._histograms.get(event.kind, ()):
             seconds = event.fields.get(line.field)
             if isinstance(seconds, int | float):

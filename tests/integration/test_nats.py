@@ -17,7 +17,6 @@ from actors import _nats_client
 from actors.nats import NatsBus, NatsSettings
 from agentrt.ports import (
     BucketSpec,
-    BusRefused,
     BusUnavailable,
     ConsumerSpec,
     Delivery,
