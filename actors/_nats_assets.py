@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
 from actors import _jetstream as jetstream
 from agentrt.ports import Difference, Finding, Json
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 # What a server changes in nothing that exists.
 _FIXED = frozenset({"name", "durable_name", "retention", "storage", "deliver_policy", "ack_policy", "replay_policy"})
+# What the server counts in nanoseconds and people in seconds.
+_DURATIONS = frozenset({"ack_wait", "max_age", "duplicate_window"})
+_NANOSECONDS = 1_000_000_000
+# A stream without a leader does not answer.
+_ANSWER = 5.0
 
 
 @attrs.define
@@ -89,12 +95,17 @@ async def compare(ask: jetstream.Ask, topology: Topology) -> tuple[Finding, ...]
 
 
 async def _compare(ask: jetstream.Ask, asset: jetstream.Asset) -> Finding:
+    info = None
     try:
-        info = await jetstream.look(ask, asset)
+        with trio.move_on_after(_ANSWER):
+            info = await jetstream.look(ask, asset)
     except jetstream.ApiError as error:
         if error.is_gone:
             return Finding(asset.kind, asset.name, "missing")
         return Finding(asset.kind, asset.name, "unknown", reason=str(error))
+    if info is None:
+        reason = f"no answer for {_ANSWER:g} s: it may have no leader at the moment"
+        return Finding(asset.kind, asset.name, "unknown", reason=reason)
     found = tuple(differences(asset.config, info["config"]))
     return Finding(asset.kind, asset.name, "differs" if found else "ok", found)
 
@@ -105,7 +116,11 @@ def differences(declared: dict[str, Json], actual: dict[str, Json]) -> Iterator[
         there = actual.get(field)
         # The server leaves out what is nothing.
         if (value or None) != (there or None) and not _same_list(value, there):
-            yield Difference(field, value, there, field not in _FIXED)
+            yield Difference(field, _readable(field, value), _readable(field, there), field not in _FIXED)
+
+
+def _readable(field: str, value: Json) -> Json:
+    return value / _NANOSECONDS if field in _DURATIONS and isinstance(value, int) else value
 
 
 def _same_list(one: Json, other: Json) -> bool:

@@ -6,19 +6,29 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import attrs
 import typer
 
 from agentrt.agent import Agent
-from agentrt.cli.common import ConfigArgument, JsonOption, config_failure, print_json, state_dir
-from agentrt.cli.exits import ExitCode
+from agentrt.cli import check_bus
+from agentrt.cli.common import ConfigArgument, JsonOption, config_failure, duration, print_json, state_dir
+from agentrt.cli.exits import ExitCode, Failure
 from agentrt.config import Config, ConfigError, Loaded, load, servers_of
 
 
-def check(config: ConfigArgument, as_json: JsonOption = False) -> None:  # noqa: FBT002 - an option.
+def check(
+    config: ConfigArgument,
+    bus: Annotated[  # noqa: FBT002 - an option, and below.
+        bool, typer.Option("--bus", help="Compare what it declares with what its bus has, and change nothing.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(parser=duration, metavar="DURATION", help="How long the bus may take.")
+    ] = "10s",  # type: ignore[assignment]
+    as_json: JsonOption = False,  # noqa: FBT002
+) -> None:
     """Validate a configuration without running it.
 
     The agents' classes are imported, which runs their modules.
@@ -32,9 +42,39 @@ def check(config: ConfigArgument, as_json: JsonOption = False) -> None:  # noqa:
             raise config_failure(error) from error
         print_json({"ok": False, "problems": [attrs.asdict(problem) for problem in error.problems], "warnings": []})
         raise typer.Exit(ExitCode.CONFIG) from error
-    if as_json:
-        print_json({"ok": True, "problems": [], "warnings": _warnings(loaded), "fleet": _summary(loaded)})
+    if bus:
+        _check_bus(loaded, timeout, as_json=as_json)
         return
+    if as_json:
+        print_json(_answer(loaded))
+        return
+    _say(loaded)
+
+
+def _check_bus(loaded: Loaded, timeout: float, *, as_json: bool) -> None:
+    try:
+        found = check_bus.compare_bus(loaded, timeout)
+    except Failure as error:
+        if as_json:
+            print_json({**_answer(loaded), "ok": False, "bus": {"reachable": False, "reason": str(error)}})
+            raise typer.Exit(error.code) from error
+        raise
+    ok = check_bus.agrees(found)
+    if as_json:
+        print_json({**_answer(loaded), "ok": ok, "bus": {"reachable": True, "found": check_bus.as_json(found)}})
+    else:
+        _say(loaded)
+        for line in check_bus.lines(found):
+            typer.echo(line)
+    if not ok:
+        raise typer.Exit(ExitCode.DIFFERS)
+
+
+def _answer(loaded: Loaded) -> dict[str, Any]:
+    return {"ok": True, "problems": [], "warnings": _warnings(loaded), "fleet": _summary(loaded)}
+
+
+def _say(loaded: Loaded) -> None:
     for warning in loaded.warnings:
         typer.echo(f"warning: {warning}", err=True)
     for line in lines(loaded):

@@ -27,6 +27,7 @@ class ExitCode(enum.IntEnum):
     REFUSED = 12, "send, outcome: the task was refused"
     DEAD_LETTERED = 13, "send, outcome: the task is with the dead letters"
     NO_OUTCOME = 14, "send, outcome: there is no outcome yet"
+    DIFFERS = 15, "check --bus: the bus has not what the configuration declares"
     BAD_DATA = 65, "the payload is not JSON, or cannot be read"
     NO_SUCH_AGENT = 67, "there is no agent of that name"
     UNAVAILABLE = 69, "no fleet runs, or its bus cannot be reached"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from agentrt.fleet.batteries import Batteries, Battery
+from agentrt.fleet.declared import topology_of
 from agentrt.fleet.fleet import AgentStatus, Fleet, open_fleet
 from agentrt.fleet.member import Member
 
-__all__ = ["AgentStatus", "Batteries", "Battery", "Fleet", "Member", "open_fleet"]
+__all__ = ["AgentStatus", "Batteries", "Battery", "Fleet", "Member", "open_fleet", "topology_of"]

@@ -28,6 +28,7 @@ from agentrt.config import (
 )
 from agentrt.fleet.batteries import Batteries
 from agentrt.fleet.breakers import AgentBreaker
+from agentrt.fleet.declared import topology_of
 from agentrt.fleet.manager import FleetDesk, Manager
 from agentrt.fleet.member import Member, Shared
 from agentrt.fleet.workspace import Workspace
@@ -263,10 +264,7 @@ class _Builder:
             for name in map(str, config.agents)
         }
         bus = self._open_bus("fleet")
-        inbox = config.inbox
-        bus.declare(shared.names.shared_topology(outcome_ttl=inbox.outcome_ttl, dead_letter_ttl=inbox.dead_letter_ttl))
-        for name in members:
-            bus.declare(shared.names.agent_topology(name, ack_wait=inbox.ack_wait))
+        bus.declare(topology_of(config))
         self.desk = FleetDesk(shared, members, bus)
         events.listen(self._note_activity)
         self._tell_tool_servers()
