@@ -135,9 +135,11 @@ class NatsClient:
             except Exception as error:
                 # "No servers" hides the cause, which only the error callback heard.
                 raise ConnectionLost(describe(self._last_error or error)) from error
-            self._watch_tasks()
-            if not self._nc.is_connected:
-                await self._finish_handshake()
+            answered = None if self._nc.is_connected else self._resume_handshake()
+            for task in self._tasks():
+                task.add_done_callback(self._on_task_done)
+            if answered is not None:
+                await self._either(answered)
         if scope.cancelled_caught:
             msg = f"no connection within {timeout:g} s"
             raise ConnectionLost(msg)
@@ -167,30 +169,30 @@ class NatsClient:
             **{**tls_name, **credentials},
         )
 
-    def _watch_tasks(self) -> None:
-        for task in self._tasks():
-            task.add_done_callback(self._on_task_done)
-
     def _tasks(self) -> list[asyncio.Task[Any]]:
         tasks = (self._nc._reading_task, self._nc._flusher_task, self._nc._ping_interval_task)
         return [task for task in tasks if task is not None]
 
-    async def _finish_handshake(self) -> None:
+    def _resume_handshake(self) -> trio.Event:
         """Go on where the library stopped: it takes the first line behind its CONNECT for the answer to it.
 
         A server whose login takes long sends a PING of its own first, and the library then calls itself connecting for
         ever, while its read loop runs.
         """
         self._nc._status = Client.CONNECTED
-        # It ended at once, because nothing was connected.
-        self._nc._flusher_task = self._loop.create_task(self._nc._flusher())
-        self._nc._flusher_task.add_done_callback(self._on_task_done)
+        if self._nc._flusher_task.done():
+            # It ended at once, because nothing was connected; without it no PING of the server is answered.
+            self._nc._flusher_task = self._loop.create_task(self._nc._flusher())
         answered = trio.Event()
         # The first PONG answers the library's own PING.
         self._nc._pongs.extend((_Pong(self, _nothing), _Pong(self, answered.set)))
         self._nc._transport.write(_PONG + _PING)
+        return answered
+
+    async def _either(self, event: trio.Event) -> None:
+        """Wait for *event*, or for the connection to be lost."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_after, answered, nursery.cancel_scope)
+            nursery.start_soon(_cancel_after, event, nursery.cancel_scope)
             nursery.start_soon(_cancel_after, self.lost, nursery.cancel_scope)
 
     # What is sent: never waits, never raises.
@@ -269,9 +271,7 @@ class NatsClient:
             return
         reached = trio.Event()
         self.ping(reached.set)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_after, reached, nursery.cancel_scope)
-            nursery.start_soon(_cancel_after, self.lost, nursery.cancel_scope)
+        await self._either(reached)
 
     # The end.
 
