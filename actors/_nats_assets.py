@@ -13,7 +13,6 @@ from actors import _jetstream as jetstream
 from agentrt.ports import Difference, Finding, Json
 
 if TYPE_CHECKING:
-    from agentrt.kernel.events import Event
     from agentrt.ports import Topology
 
 # What a server changes in nothing that exists.
@@ -39,10 +38,10 @@ class Assets:
     deleted, or lost with the server's store, and has been made again: what it held is gone, and that is told.
 
     Args:
-        emit: Publishes an event.
+        on_lost: Called with what was lost, and how many messages it held when it was last looked at.
     """
 
-    _emit: Callable[..., Event]
+    _on_lost: Callable[[str, int], None]
     _seen: dict[str, _Seen] = attrs.field(init=False, factory=dict)
     _turn: Iterator[int] = attrs.field(init=False, factory=itertools.count)
 
@@ -79,13 +78,7 @@ class Assets:
         messages = int(info.get("state", {}).get("messages", info.get("num_pending", 0)))
         seen = self._seen.get(str(asset))
         if seen is not None and created != seen.created:
-            self._emit(
-                "jetstream_asset_lost",
-                what=str(asset),
-                messages=seen.messages,
-                reason=f"it was deleted, or lost with the server's store; made again, and held about {seen.messages}"
-                " messages when it was last looked at",
-            )
+            self._on_lost(str(asset), seen.messages)
         self._seen[str(asset)] = _Seen(created, messages)
 
 

@@ -11,13 +11,16 @@ import attrs
 import trio
 
 from agentrt.policy import Complaint, ConnectionVerdict, judge_complaint
-from agentrt.ports import BusError, BusRefused, LimitReached, PermissionDenied
+from agentrt.ports import BusError, BusRefused, LimitReached, PayloadTooLarge, PermissionDenied, SlowConsumer
 
 _DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 
 #: Told that a subscription, or an answer that is waited for, will not come.
 Denied = Callable[[BusError], None]
 
+
+# What ends the connection, and is the doing of who uses it.
+_OURS: dict[Complaint, type[BusError]] = {Complaint.PAYLOAD: PayloadTooLarge, Complaint.SLOW_CONSUMER: SlowConsumer}
 
 _T = TypeVar("_T")
 
@@ -78,6 +81,8 @@ class Complaints:
         judgement = judge_complaint(text)
         reason = f"the server says {text!r}: {judgement.advice}"
         if judgement.verdict is ConnectionVerdict.REBUILD:
+            if judgement.complaint in _OURS:
+                self._on_problem("", _OURS[judgement.complaint](reason))
             self._lose(reason)
         elif judgement.complaint is Complaint.SUBSCRIPTIONS:
             self._take_limit(LimitReached(reason))

@@ -68,7 +68,7 @@ class Driver:
     def __attrs_post_init__(self) -> None:
         """Begin with what is configured and with nothing seen."""
         self._pool = ServerPool(tuple(PoolServer(url) for url in self.settings.servers))
-        self._assets = Assets(self.emit)
+        self._assets = Assets(self._tell_asset_lost)
 
     async def run(self) -> None:
         """Keep the bus connected until cancelled."""
@@ -82,6 +82,11 @@ class Driver:
             if self._next is not None:
                 with trio.CancelScope(shield=True):
                     await self._next.discard()
+
+    def _tell_asset_lost(self, asset: str, messages: int) -> None:
+        reason = f"deleted, or lost with the server's store; made again, held about {messages} messages when last seen"
+        self.emit("jetstream_asset_lost", what=asset, messages=messages, reason=reason)
+        self.link.renew()
 
     async def _keep_connected(self) -> None:
         outage = _Outage(trio.current_time())

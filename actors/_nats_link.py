@@ -176,6 +176,7 @@ class NatsLink:
         self._linked = Flag()
         self._nudged = Flag()
         self._ensured: Topology | None = None
+        self._tries: set[trio.CancelScope] = set()
         self._jitter: Callable[[], float] = random.random
 
     # What the handle asks
@@ -276,14 +277,19 @@ class NatsLink:
                 client = self.client
                 if client is not None:
                     try:
-                        with trio.move_on_after(_TRY):
+                        with trio.move_on_after(_TRY) as scope:
+                            self._tries.add(scope)
                             return await once(client)
+                        # Where a stream is gone and somebody listens to its subjects, nobody says so.
                         trouble = "no answer"
+                        self.nudge()
                     except ConnectionLost as lost:
                         trouble = str(lost)
                     except jetstream.ApiError as error:
                         trouble, unanswered = str(error), error.is_unanswered
                         self.nudge()
+                    finally:
+                        self._tries.discard(scope)
                 await trio.sleep(_RETRY.delay(attempt, self._jitter()))
         msg = f"{what}: not done within {timeout:g} s ({trouble or 'no answer'})"
         given_up = NoResponders(msg) if unanswered else BusUnavailable(msg)
@@ -370,6 +376,11 @@ class NatsLink:
         if count := subscription.take_unreported():
             error = SlowConsumer("the reader is too slow; read it in a task that does nothing else")
             self.ledger.drop(subscription.subject, error, count)
+
+    def renew(self) -> None:
+        """Have everything that waits for an answer asked again: a stream was made anew, and may not have heard it."""
+        for scope in self._tries:
+            scope.cancel()
 
     async def wait_nudge(self) -> None:
         """Wait until the topology should be ensured again."""

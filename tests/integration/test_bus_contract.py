@@ -20,9 +20,13 @@ from agentrt.ports import (
     Consumer,
     ConsumerSpec,
     Delivery,
+    KeyChange,
     KeyExists,
+    NoResponders,
+    PayloadTooLarge,
     StreamSpec,
     Topology,
+    Watch,
 )
 
 ACK_WAIT = 1.0
@@ -451,3 +455,117 @@ async def test_a_slow_reader_loses_the_newest_and_nobody_else_does(open_bus: Ope
         await done.receive()
         assert slow.statistics().current_buffer_used == 1024
         assert (await slow.receive()).body == b"0"
+
+
+async def next_change(watch: Watch) -> KeyChange:
+    with trio.fail_after(10):
+        return await watch.next()
+
+
+async def test_a_watch_gives_what_is_there_and_then_each_change(open_bus: Open):
+    """In the order of the revisions, deletions among them, whoever makes the change."""
+    async with open_bus() as bus, open_bus() as other:
+        first = await bus.put("outcomes", "a", b"1")
+        second = await bus.put("outcomes", "b", b"2")
+        async with bus.watch("outcomes") as watch:
+            assert KeyChange("a", b"1", first) == await next_change(watch)
+            assert KeyChange("b", b"2", second) == await next_change(watch)
+            third = await other.put("outcomes", "c.d", b"3")
+            assert KeyChange("c.d", b"3", third) == await next_change(watch)
+            await other.delete("outcomes", "a")
+            change = await next_change(watch)
+            assert ("a", None) == (change.key, change.value)
+            assert change.revision > third
+
+
+async def test_a_watch_takes_only_the_keys_of_its_pattern(open_bus: Open):
+    """``*`` is one part of a key and ``>`` the rest."""
+    async with open_bus() as bus, bus.watch("outcomes", "x.*") as watch:
+        for key in ("a", "x", "x.1", "x.1.2", "x.2"):
+            await bus.put("outcomes", key, key.encode())
+        assert ["x.1", "x.2"] == [(await next_change(watch)).key for _ in range(2)]
+
+
+async def test_a_key_that_changes_faster_than_it_is_read_is_given_as_it_is_now(open_bus: Open):
+    """A watch says what is, not all that was; nothing piles up for a slow reader."""
+    async with open_bus() as bus, bus.watch("outcomes") as watch:
+        for number in range(200):
+            await bus.put("outcomes", "k", b"%d" % number)
+        last = await bus.put("outcomes", "end", b"")
+        changes = [await next_change(watch)]
+        while changes[-1].key != "end":
+            changes.append(await next_change(watch))
+        assert [("k", b"199"), ("end", b"")] == [(change.key, change.value) for change in changes]
+        assert last == changes[-1].revision
+
+
+async def test_a_cancelled_next_of_a_watch_loses_nothing(open_bus: Open):
+    """Wherever the cancellation strikes: the change is there for the next call."""
+    async with open_bus() as bus, bus.watch("outcomes") as watch:
+        keys: list[str] = []
+
+        async def read() -> None:
+            while True:
+                with trio.move_on_after(0.002):
+                    keys.append((await watch.next()).key)
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            for number in range(30):
+                await bus.put("outcomes", f"k{number}", b"")
+            with trio.fail_after(10):
+                while len(keys) < 30:  # noqa: ASYNC110 - what is waited for is the reader's list.
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        assert [f"k{number}" for number in range(30)] == keys
+
+
+async def test_a_pattern_that_no_key_can_have_is_refused(open_bus: Open):
+    """It would read what it was not meant to."""
+    async with open_bus() as bus:
+        for pattern in ("", "a b", ">.a", "a..b"):
+            with pytest.raises(BusRefused):
+                async with bus.watch("outcomes", pattern):
+                    pass
+
+
+async def test_what_is_as_declared_compares_as_ok(open_bus: Open):
+    """Streams, buckets and consumers, each by name."""
+    async with open_bus() as bus:
+        found = await bus.compare(TOPOLOGY)
+        assert {"ok"} == {finding.state for finding in found}
+        assert {("stream", "TASKS"), ("bucket", "leases"), ("consumer", "TASKS/editor-high")} <= {
+            (finding.kind, finding.name) for finding in found
+        }
+
+
+async def test_what_is_missing_or_differs_is_named_and_left_as_it_is(open_bus: Open):
+    """Comparing changes nothing."""
+    declared = Topology(
+        (StreamSpec("TASKS", ("t.tasks.>",), work_queue=True, max_bytes=1_000_000), StreamSpec("NONE", ("t.none",))),
+        (ConsumerSpec("TASKS", "editor-high", "t.tasks.editor.high", ack_wait=7.0),),
+        (BucketSpec("nothing"),),
+    )
+    async with open_bus() as bus:
+        for _ in range(2):
+            found = {finding.name: finding for finding in await bus.compare(declared)}
+            assert {
+                "TASKS": "differs",
+                "NONE": "missing",
+                "TASKS/editor-high": "differs",
+                "nothing": "missing",
+            } == {name: finding.state for name, finding in found.items()}
+            (size,) = found["TASKS"].differences
+            assert ("max_bytes", 1_000_000, -1, True) == (size.field, size.declared, size.actual, size.fixable)
+            (wait,) = found["TASKS/editor-high"].differences
+            assert ("ack_wait", 7.0, 1.0) == (wait.field, wait.declared, wait.actual)
+
+
+async def test_each_refusal_has_a_type_of_its_own(open_bus: Open):
+    """So that a caller need not read the text."""
+    async with open_bus() as bus:
+        with pytest.raises(PayloadTooLarge, match="headers included"):
+            await bus.publish("t.x", b"x" * 1024 * 1024, {"A": "b"})
+        with pytest.raises(NoResponders, match="no such stream"):
+            await bus.store("nobody.takes.this", b"", msg_id="1", timeout=0.3)

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 import trio
 import trio_asyncio
+from nats_waits import FAST, SUBJECT, TOPOLOGY, in_thread, not_ready, ready, until
 
 from actors import _nats_client
 from actors.nats import NatsBus, NatsSettings
 from agentrt.ports import (
-    BucketSpec,
     BusUnavailable,
-    ConsumerSpec,
     Delivery,
     KeyExists,
     PermissionDenied,
@@ -26,34 +25,8 @@ from agentrt.ports import (
     Topology,
 )
 
-SUBJECT = "t.tasks.editor.high"
-TOPOLOGY = Topology(
-    (StreamSpec("TASKS", ("t.tasks.>",), work_queue=True),),
-    (ConsumerSpec("TASKS", "editor", SUBJECT, ack_wait=2.0),),
-    (BucketSpec("outcomes"),),
-)
-FAST: dict[str, float] = {"probe_interval": 0.1, "probe_limit": 0.6}
-
 Server = Any
 Run = Callable[..., AbstractAsyncContextManager[Any]]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that the bus offers no event for; the test's deadline bounds it."""
-    while not condition():  # noqa: ASYNC110 - see above.
-        await trio.sleep(0.01)
-
-
-async def ready(bus: NatsBus) -> None:
-    await bus.wait_ready()
-
-
-async def not_ready(bus: NatsBus) -> None:
-    await until(lambda: not bus.is_ready)
-
-
-async def in_thread(function: Callable[..., Any], *args: Any) -> None:
-    await trio.to_thread.run_sync(lambda: function(*args))
 
 
 class Feed:

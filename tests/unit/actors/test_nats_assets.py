@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import attrs
 import pytest
+import trio
 
 from actors._jetstream import assets
-from actors._nats_assets import differences
+from actors._nats_assets import Assets, differences
 from agentrt.ports import BucketSpec, ConsumerSpec, Difference, Json, StreamSpec, Topology
 
 STREAM, BUCKET, CONSUMER = assets(
@@ -44,3 +48,68 @@ def test_what_is_as_declared_does_not_differ(asset) -> None:
 def test_each_difference_is_named_with_both_sides(asset, field: str, actual: Json, expected: Difference) -> None:
     """Durations in seconds, and whether running the fleet sets it right."""
     assert [expected] == list(differences(asset.config, {**asset.config, field: actual}))
+
+
+@attrs.frozen
+class Reply:
+    """What JetStream answers."""
+
+    body: bytes
+    status: str = ""
+
+
+class Server:
+    """Has the streams that it is told of, and says when each was made."""
+
+    def __init__(self) -> None:
+        self.created: dict[str, int] = {}
+        self.asked: list[str] = []
+        self.made = 0
+
+    async def ask(self, subject: str, body: bytes) -> Reply:
+        await trio.lowlevel.checkpoint()
+        method, _, name = subject.removeprefix("$JS.API.").rpartition(".")
+        self.asked.append(f"{method} {name}")
+        if method == "STREAM.CREATE" and name not in self.created:
+            self.made += 1
+            self.created[name] = self.made
+        if method.startswith("STREAM") and name not in self.created:
+            return Reply(b'{"error": {"code": 404, "err_code": 10059, "description": "stream not found"}}')
+        created = self.created.get(name, 0)
+        return Reply(json.dumps({"created": f"t{created}", "state": {"messages": 7}}).encode())
+
+
+async def test_the_probe_goes_round_and_makes_what_is_gone_again() -> None:
+    """One question a probe; a loss is told with what was held, and everything else is looked at too."""
+    lost: list[tuple[str, int]] = []
+    server, topology = Server(), Topology((StreamSpec("A", ("a",)), StreamSpec("B", ("b",))), (), (BucketSpec("c"),))
+    known = Assets(lambda what, messages: lost.append((what, messages)))
+    await known.ensure(server.ask, topology)
+    server.asked.clear()
+    for _ in range(4):
+        await known.probe(server.ask, topology)
+    assert ["STREAM.INFO A", "STREAM.INFO B", "STREAM.INFO KV_c", "STREAM.INFO A"] == server.asked
+    del server.created["B"], server.created["KV_c"]
+    await known.probe(server.ask, topology)
+    assert [("stream 'B'", 7), ("bucket 'c'", 7)] == lost
+    assert {"A", "B", "KV_c"} == set(server.created)
+
+
+async def test_one_that_was_made_again_by_hand_is_told_as_well() -> None:
+    """It is there and looks right, and is not what it was."""
+    lost: list[tuple[str, int]] = []
+    server, topology = Server(), Topology((StreamSpec("A", ("a",)),))
+    known = Assets(lambda what, messages: lost.append((what, messages)))
+    await known.ensure(server.ask, topology)
+    server.created["A"] = 99
+    await known.probe(server.ask, topology)
+    assert [("stream 'A'", 7)] == lost
+    await known.probe(server.ask, topology)
+    assert 1 == len(lost)
+
+
+async def test_where_nothing_is_declared_jetstream_is_asked_for_a_sign_of_life() -> None:
+    """It may be used all the same."""
+    server = Server()
+    await Assets(lambda _what, _messages: None).probe(server.ask, Topology())
+    assert [" INFO"] == server.asked
