@@ -490,6 +490,7 @@ async def test_dropped_messages_are_told(nats_server: Server, run_bus: Run):
                     return sum(event.fields["count"] for event in events)
 
                 await until(lambda: dropped() == 1100 - 1024)
+            assert {"SlowConsumer": 1100 - 1024} == running.bus.statistics().dropped
 
 
 async def test_a_stream_that_differs_is_updated_and_keeps_what_was_not_declared(nats_server: Server, run_bus: Run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+from nats_jwt import Operator
 from nats_process import RealServer
 from nats_waits import FAST, SUBJECT, TOPOLOGY, in_thread, not_ready, ready, until
 
@@ -373,6 +375,32 @@ async def test_a_rotated_password_is_picked_up_from_where_it_is_stored(
             secret.write_text("new")
             await ready(bus)
             assert await bus.store(SUBJECT, b"x", msg_id="1") is True
+
+
+async def test_an_expired_jwt_is_replaced_by_what_its_file_has_now(
+    nats_server: RealServer, run_bus: Run, tmp_path: Path
+):
+    """The library closes for good where a JWT expires; here its file is read again until it has one that is good."""
+    operator = Operator()
+    nats_server.kill()
+    # Where the login is decentralised there is no token, and JetStream is a matter of the accounts.
+    nats_server.anonymous, nats_server.jetstream = True, False
+    nats_server.start(**operator.settings())
+    creds = tmp_path / "user.creds"
+    creds.write_text(operator.credentials(time.time() + 4))
+    with trio.fail_after(30):
+        async with run_bus(nats_server, credentials=lambda: {"user_credentials": str(creds)}, **FAST) as running:
+            bus = running.bus
+            await ready(bus)
+            async with bus.subscribe("t.x") as inbox:
+                await until(lambda: "nats_connection_lost" in running.kinds())
+                await until(lambda: "uthorization" in bus.checks()["nats_connected"][1])
+                creds.write_text(operator.credentials(time.time() + 3600))
+                await ready(bus)
+                await bus.publish("t.x", b"back")
+                assert b"back" == (await inbox.receive()).body
+    lost = next(event for event in running.events if event.kind == "nats_connection_lost")
+    assert "expired" in lost.fields["reason"]
 
 
 async def test_statistics_say_how_it_is_and_what_happened(nats_server: RealServer, run_bus: Run):

@@ -15,7 +15,7 @@ from scripted_nats import INFO, Peer, ScriptedServer, scripted
 from actors._nats_client import NatsClient, bridge
 from actors._nats_complaints import ConnectionLost
 from agentrt.policy import PoolServer
-from agentrt.ports import BusError, LimitReached
+from agentrt.ports import BusError, LimitReached, PayloadTooLarge, SlowConsumer
 
 FATAL = (
     "Authorization Violation",
@@ -37,6 +37,13 @@ FATAL = (
     "Server Shutdown",
     "nobody has ever seen this",
 )
+
+OURS = {
+    "Maximum Payload Violation": PayloadTooLarge,
+    "maximum control line exceeded": PayloadTooLarge,
+    "message header size exceeds limit": PayloadTooLarge,
+    "Slow Consumer": SlowConsumer,
+}
 
 
 class Client:
@@ -80,6 +87,8 @@ async def test_an_error_of_the_server_ends_the_incarnation_with_its_reason(error
                 client.lose(str(lost))
             await client.lost.wait()
             assert error.lower() in client.reason
+            # What the user of the connection did, and can do otherwise, is an error of its own.
+            assert [kind for kind in (OURS.get(error),) if kind] == [type(problem) for _, problem in it.problems]
             await it.discard()
 
 

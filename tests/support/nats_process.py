@@ -21,6 +21,7 @@ class RealServer:
         self.folder = folder
         self.token = "first"
         self.jetstream = True
+        self.anonymous = False
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             self.port: int = listener.getsockname()[1]
@@ -39,7 +40,9 @@ class RealServer:
         return {"token": "first"}
 
     def configure(self, **settings: Any) -> None:
-        lines = ['host: "127.0.0.1"', f"port: {self.port}", f'authorization {{ token: "{self.token}" }}']
+        lines = ['host: "127.0.0.1"', f"port: {self.port}"]
+        if not self.anonymous:
+            lines.append(f'authorization {{ token: "{self.token}" }}')
         if self.jetstream:
             lines.append(f'jetstream {{ store_dir: "{self.folder / "store"}", max_file_store: 256MB }}')
         lines += [f"{key}: {value}" for key, value in settings.items()]

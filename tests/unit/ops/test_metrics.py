@@ -231,6 +231,13 @@ def test_an_event_that_lacks_a_field_is_counted_as_unknown(metrics: Metrics) -> 
     assert value(metrics, "agent_task_duration_seconds_count", agent="editor", type="unknown") is None
 
 
+def test_an_event_with_a_count_counts_as_often(metrics: Metrics) -> None:
+    """Trouble that repeats is told once a second, with its number; a count that is none is one."""
+    for count in (3, 4, "many", -1):
+        metrics.on_event(event("bus_message_dropped", error="SlowConsumer", count=count))
+    assert 8 == value(metrics, "agentrt_bus_dropped_total", agent="editor", error="SlowConsumer")
+
+
 def test_types_are_bounded(metrics: Metrics) -> None:
     """They come from users, and each one costs memory for ever; the ones known already go on being counted."""
     for number in range(MAX_TYPES + 10):
