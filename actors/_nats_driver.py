@@ -136,6 +136,8 @@ class Driver:
         try:
             await self._serve(client, outage)
         finally:
+            # A server tells of others also later, as they join.
+            self._pool.told(client.told)
             self._tell_loss(client)
             await self._end(client)  # noqa: ASYNC102 - it shields itself, with a deadline.
         return client.reason

@@ -39,22 +39,36 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[RealServer, RealServer]]:
-    """Two servers of one cluster, without JetStream."""
+def two(tmp_path: Path) -> tuple[Member, Member]:
+    """Make two servers of one cluster, without JetStream; they are not started."""
     routes = (free_port(), free_port())
-    servers = []
+    members = []
     for name, own, other in zip("ab", routes, reversed(routes), strict=True):
         folder = tmp_path / name
         folder.mkdir()
-        server = RealServer(folder)
-        server.jetstream = False
+        member = Member(folder)
+        member.jetstream = False
         cluster = f'{{ name: "c", listen: "127.0.0.1:{own}", routes: ["nats://127.0.0.1:{other}"] }}'
-        server.start(server_name=name, cluster=cluster)
-        servers.append(server)
-    yield servers[0], servers[1]
-    for server in servers:
-        server.kill()
+        member.settings = {"server_name": name, "cluster": cluster}
+        members.append(member)
+    return members[0], members[1]
+
+
+class Member(RealServer):
+    """A server of a cluster."""
+
+    settings: dict[str, str]
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[RealServer, RealServer]]:
+    """Two servers of one cluster that run."""
+    members = two(tmp_path)
+    for member in members:
+        member.start(**member.settings)
+    yield members
+    for member in members:
+        member.kill()
 
 
 async def knows_both(running: Any) -> None:
@@ -137,6 +151,24 @@ async def test_a_server_that_was_only_told_of_takes_over(pair: tuple[RealServer,
             first.kill()
             await until(lambda: running.bus.statistics().server == f"127.0.0.1:{second.port}")
             await ready(running.bus)
+
+
+async def test_a_server_that_joined_later_takes_over_as_well(tmp_path: Path, run_bus: Run):
+    """What is told on a connection that is long open counts too."""
+    with trio.fail_after(30):
+        first, second = two(tmp_path)
+        try:
+            first.start(**first.settings)
+            async with run_bus(first, **FAST) as running:
+                await ready(running.bus)
+                assert () == running.bus.link.client.told
+                await in_thread(lambda: second.start(**second.settings))
+                await knows_both(running)
+                first.kill()
+                await until(lambda: running.bus.statistics().server == f"127.0.0.1:{second.port}")
+        finally:
+            first.kill()
+            second.kill()
 
 
 async def test_a_payload_limit_that_is_lowered_costs_one_rebuild_and_is_told(nats_server: RealServer, run_bus: Run):
