@@ -12,16 +12,16 @@ import trio
 
 from actors import _jetstream as jetstream
 from actors._flag import Flag
-from actors._nats_client import Message, NatsClient
+from actors._nats_client import NatsClient
 from actors._nats_complaints import ConnectionLost
 from actors._nats_consumer import PullConsumer
 from actors._nats_ledger import Ledger
 from actors._nats_outbox import Outbox, Outgoing
+from actors._nats_subscription import Subscription
 from actors._subjects import MAX_PAYLOAD, check_size, merged
 from agentrt.policy import Backoff
 from agentrt.ports import (
     BusError,
-    BusMessage,
     BusRefused,
     BusUnavailable,
     Headers,
@@ -33,15 +33,12 @@ from agentrt.ports import (
 if TYPE_CHECKING:
     from agentrt.kernel.events import Event
 
-_CHANNEL = 1024
 # An answer that did not come for so long is asked for again: a server that has too much to do drops requests.
 _TRY = 5.0
 _CONFIRM_TIMEOUT = 30.0
 _CONFIRM_TRY = 2.0
 _CONFIRM_TRIES = 2
 _RETRY = Backoff(initial=0.05, factor=2.0, maximum=1.0)
-# A subscription that the server denied is asked for again now and then: its permissions can be changed.
-_DENIED_RETRY = 5.0
 
 _T = TypeVar("_T")
 
@@ -72,85 +69,6 @@ class Answer:
             msg = f"{self.what}: {self.error}"
             raise BusRefused(msg)
         return self.found
-
-
-class Subscription:
-    """A core subscription: a bounded channel that is fed by one connection after the other."""
-
-    #: Whether who opened it cannot do without.
-    is_needed = True
-
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
-        self._send, self.receive = trio.open_memory_channel[BusMessage](_CHANNEL)
-        self._client: NatsClient | None = None
-        self._sid = 0
-        self._denied_at = 0.0
-        self._unreported = 0
-        self.denied: BusError | None = None
-
-    def attach(self, client: NatsClient) -> None:
-        """Open it on a connection; nothing happens where it is open there."""
-        if client is not self._client:
-            self._client = client
-            self._open(client)
-
-    def _open(self, client: NatsClient) -> None:
-        refused: list[BusError] = []
-
-        def on_denied(error: BusError) -> None:
-            refused.append(error)
-            self.denied = error
-            self._denied_at = trio.current_time()
-
-        def on_pong() -> None:
-            # A server that has denied it says so before it answers what was sent later.
-            if not refused and self._client is client:
-                self.denied = None
-
-        self._sid = client.subscribe(self.subject, self._on_message, on_denied)
-        client.ping(on_pong)
-
-    def tend(self, now: float) -> None:
-        """Ask again for what the server denied: its permissions may have been changed."""
-        if self.denied is not None and self._client is not None and now - self._denied_at > _DENIED_RETRY:
-            self._denied_at = now
-            self._client.unsubscribe(self._sid)
-            self._open(self._client)
-
-    def close(self) -> None:
-        """Close it for good."""
-        if self._client is not None:
-            self._client.unsubscribe(self._sid)
-        self._send.close()
-        self.receive.close()
-
-    def take_unreported(self) -> int:
-        """Return how many messages were dropped since the last time this was asked."""
-        count, self._unreported = self._unreported, 0
-        return count
-
-    def _on_message(self, message: Message) -> None:
-        try:
-            self._send.send_nowait(BusMessage(message.subject, message.body, message.headers))
-        except trio.WouldBlock:
-            self._unreported += 1
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            # The reader is gone, and the subscription about to be.
-            return
-
-
-class Hint(Subscription):
-    """A subscription that only says that something was published; who waits for that would find it by itself, later."""
-
-    is_needed = False
-
-    def __init__(self, subject: str) -> None:
-        super().__init__(subject)
-        self.flag = Flag()
-
-    def _on_message(self, _message: Message) -> None:
-        self.flag.turn(on=True)
 
 
 class NatsLink:

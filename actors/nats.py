@@ -15,9 +15,10 @@ from actors._nats_client import bridge, encode
 from actors._nats_complaints import ConnectionLost
 from actors._nats_consumer import NatsDelivery, PullConsumer
 from actors._nats_driver import Driver
-from actors._nats_link import Answer, Hint, NatsLink, Subscription
+from actors._nats_link import Answer, NatsLink
 from actors._nats_outbox import Outgoing
 from actors._nats_settings import Credentials, NatsSettings, NatsStatistics
+from actors._nats_subscription import Hint, Subscription
 from actors._nats_watch import KeyWatch
 from actors._subjects import check_headers, check_key, check_keys, check_size, check_subject, payload_size
 from agentrt.config import BusConfig

@@ -17,7 +17,7 @@ from nats_jwt import Operator
 from nats_process import RealServer
 from nats_waits import FAST, SUBJECT, TOPOLOGY, in_thread, not_ready, ready, until
 
-from actors import _nats_link
+from actors import _nats_subscription
 from agentrt.ports import (
     BucketSpec,
     BusMessage,
@@ -221,7 +221,7 @@ async def test_a_subscription_that_is_not_allowed_is_refused_and_one_that_is_tak
     nats_server: RealServer, run_bus: Run, monkeypatch: pytest.MonkeyPatch
 ):
     """Where the library has an object that looks alive, there is an error, or a check that fails meanwhile."""
-    monkeypatch.setattr(_nats_link, "_DENIED_RETRY", 0.2)
+    monkeypatch.setattr(_nats_subscription, "_DENIED_RETRY", 0.2)
     nats_server.reload(**user(deny="t.Secret"))
     with trio.fail_after(30):
         async with run_bus(nats_server, credentials=lambda: {"user": "u", "password": "p"}, **FAST) as running:
