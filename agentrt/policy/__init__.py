@@ -6,8 +6,8 @@ from agentrt.policy.backoff import FULL_JITTER, Backoff, ReconnectBackoff
 from agentrt.policy.breaker import TRANSITIONS, Breaker, BreakerEvent, BreakerState, Transition
 from agentrt.policy.bulkhead import Admission, Bulkhead
 from agentrt.policy.call_window import CallWindow
-from agentrt.policy.failures import Failure, FailureKind, SendState
 from agentrt.policy.complaint import Complaint, ConnectionVerdict, Judgement, judge_complaint
+from agentrt.policy.failures import Failure, FailureKind, SendState
 from agentrt.policy.flood import Action, FloodGate, GateReason, GateVerdict, MessageMeta
 from agentrt.policy.intensity import RestartIntensity, RunningClock, Verdict
 from agentrt.policy.latch import Latch
