@@ -72,6 +72,9 @@ class Child:
         on_trial: Somebody waits for its start, and if that fails it is down again.
         forget: Its record goes when it is down.
         why: The event that its next start or exit follows from.
+        due: Its restart, while the backoff runs.
+        grace: The end of its grace, while it stops.
+        awaiting_start, awaiting_stop: Who is answered when it has started, and when it is down.
     """
 
     spec: ChildSpec | SupervisorSpec
@@ -91,16 +94,13 @@ class Child:
     why: Event | None = None
     incarnation: Incarnation | None = None
     due: Timer | None = None
-    timers: list[Timer] = attrs.field(factory=list)
-    awaiting_start: list[Envelope] = attrs.field(factory=list)
-    awaiting_stop: list[Envelope] = attrs.field(factory=list)
+    grace: Timer | None = None
+    awaiting_start: tuple[Envelope, ...] = ()
+    awaiting_stop: tuple[Envelope, ...] = ()
+    # Most children never need one: there is nothing to count before the first restart.
     _intensity: RestartIntensity | None = attrs.field(init=False, default=None)
-    _clock: RunningClock = attrs.field(init=False, factory=RunningClock)
+    _clock: RunningClock | None = attrs.field(init=False, default=None)
     _is_counted: bool = attrs.field(init=False, default=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Begin with a clock that stands."""
-        self._clock.pause(self.cell.runtime.timers.now())
 
     @property
     def is_alive(self) -> bool:
@@ -133,10 +133,18 @@ class Child:
 
     def budget_left(self, now: float) -> BudgetLeft:
         """Say what is left of its own budget."""
-        left = self.budget.max_restarts
-        if self._intensity is not None:
+        budget = self.budget
+        left = budget.max_restarts
+        if self._intensity is not None and self._clock is not None:
             left = self._intensity.restarts_left(self._clock.read(now))
-        return BudgetLeft(left, self.budget.max_restarts, self.budget.max_seconds)
+        return BudgetLeft(left, budget.max_restarts, budget.max_seconds)
+
+    @property
+    def budget_seen(self) -> BudgetLeft:
+        """Say what was left of its own budget when it was last counted against it."""
+        budget = self.budget
+        left = self._intensity.left if self._intensity is not None else budget.max_restarts
+        return BudgetLeft(left, budget.max_restarts, budget.max_seconds)
 
     def backoff_until(self, now: float) -> float | None:
         """Say until when it waits for its restart, in Trio time; None where it does not."""
@@ -144,20 +152,21 @@ class Child:
 
     def run_clock(self, now: float) -> None:
         """Count from now on: it runs."""
-        self._clock.resume(now)
-        self._is_counted = True
+        if self._clock is not None:
+            self._clock.resume(now)
+            self._is_counted = True
 
     def stop_clock(self, now: float) -> None:
         """Count no more: it ended."""
-        if self._is_counted:
+        if self._is_counted and self._clock is not None:
             self._is_counted = False
             self._clock.pause(now)
 
     def cancel_timers(self) -> None:
         """Forget what was due for the last incarnation."""
-        for timer in self.timers:
-            timer.cancel()
-        self.timers.clear()
+        if self.grace is not None:
+            self.grace.cancel()
+            self.grace = None
         if self.due is not None:
             self.due.cancel()
             self.due = None
@@ -166,8 +175,10 @@ class Child:
         """Say whether its restart type and its own budget let it be restarted; None where it is not to be."""
         if not self._is_to_restart(exit_):
             return None
+        if self._clock is None:
+            self._clock = RunningClock()
+            self._clock.pause(now)
         if self._intensity is None:
-            # Most children never need one.
             self._intensity = RestartIntensity(self.budget.max_restarts, self.budget.max_seconds)
         return self._intensity.record(self._clock.read(now))
 

@@ -110,11 +110,11 @@ class Desk:
             raise TooManyChildren(f"{self._path} has its {self._spec.max_children:g} children already")
         child = self._roster.add(spec, is_guest=True)
         child.on_trial = True
-        child.awaiting_start.append(envelope)
+        child.awaiting_start += (envelope,)
 
     def _terminate(self, envelope: Envelope, message: TerminateChild) -> None:
         child = self._child(message.id)
-        child.awaiting_stop.append(envelope)
+        child.awaiting_stop += (envelope,)
         self._roster.dismiss(child)
 
     def _restart(self, envelope: Envelope, message: RestartChild) -> None:
@@ -129,14 +129,14 @@ class Desk:
             child.on_trial = True
         child.renew_budget()
         child.not_before = 0.0
-        child.awaiting_start.append(envelope)
+        child.awaiting_start += (envelope,)
         self._roster.recall(child)
 
     def _delete(self, envelope: Envelope, message: DeleteChild) -> None:
         child = self._child(message.id)
         self._refuse_unless_down(child)
         child.forget = True
-        child.awaiting_stop.append(envelope)
+        child.awaiting_stop += (envelope,)
         self._roster.dismiss(child)
 
     def _refuse_unless_down(self, child: Child) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -22,37 +22,60 @@ BEYOND_US = (trio.Cancelled, trio.TrioInternalError, GeneratorExit)
 _LIMIT_EXITS = {LimitVerdict.TIMED_OUT: ExitKind.TIMED_OUT, LimitVerdict.STUCK: ExitKind.STUCK}
 
 
-def exit_of(life: Incarnation, error: BaseException | None, ends_run: BaseException | None) -> Exit:
-    """Make the exit record of a life that ended.
+class Remains(NamedTuple):
+    """What came out of a life, without the cancellation that was its supervisor's own.
 
     Args:
-        life: The incarnation.
-        error: What left it, without the cancellation that was its supervisor's own.
-        ends_run: What of that ends the whole run.
+        crash: What is a crash of the actor.
+        ends_run: What ends the whole run; the first of it.
+        beyond_us: What is raised on.
+        from_outside: Whether there is a cancellation, or anything that ends the run.
     """
-    crash = without(error, trio.Cancelled, *ENDS_RUN)
+
+    crash: BaseException | None
+    ends_run: BaseException | None = None
+    beyond_us: BaseException | None = None
+    from_outside: bool = False
+
+    @classmethod
+    def of(cls, error: BaseException | None) -> Remains:
+        """Sort *error*."""
+        if error is None or (isinstance(error, Exception) and not isinstance(error, ExceptionGroup)):
+            # What nearly every life leaves: nothing, or one exception, which is neither of the others.
+            return cls(error)
+        return cls(
+            without(error, trio.Cancelled, *ENDS_RUN),
+            leaf(error, *ENDS_RUN),
+            only(error, *BEYOND_US),
+            only(error, trio.Cancelled, *ENDS_RUN) is not None,
+        )
+
+
+def exit_of(life: Incarnation, remains: Remains) -> Exit:
+    """Make the exit record of a life that ended and left *remains*."""
+    crash, ends_run = remains.crash, remains.ends_run
     if life.failure is not None:
         crash = joined("it was failed, and raised on the way", life.failure, crash)
     if isinstance(crash, Ignore) and life.started_at is None:
         return _ignored(life, crash)
-    from_outside = only(error, trio.Cancelled, *ENDS_RUN) is not None
-    return exit_record(
-        life,
-        kind_of(life, crashed=crash is not None, cut_from_outside=from_outside),
-        f"{type(ends_run).__name__} ends the run" if ends_run is not None else life.reason,
-        cause=Cause.of(crash) if crash is not None else None,
-        ends_run=ends_run is not None,
-    )
+    kind = kind_of(life, crashed=crash is not None, cut_from_outside=remains.from_outside)
+    reason = life.reason if ends_run is None else f"{type(ends_run).__name__} ends the run"
+    return exit_record(life, kind, reason, Cause.of(crash) if crash is not None else None, ends_run is not None)
 
 
 def exit_record(
-    life: Incarnation, kind: ExitKind, reason: str, *, cause: Cause | None = None, ends_run: bool = False
+    life: Incarnation,
+    kind: ExitKind,
+    reason: str,
+    cause: Cause | None = None,
+    ends_run: bool = False,  # noqa: FBT001, FBT002 - the fields of the record, in their order.
 ) -> Exit:
     """Make the exit record of a life that ended, or was given up, as *kind*."""
-    started = life.started_at is not None
-    uptime = life.cell.runtime.timers.now() - life.started_at if life.started_at is not None else 0.0
+    cell, started_at = life.cell, life.started_at
+    uptime = cell.runtime.timers.now() - started_at if started_at is not None else 0.0
     masked = life.masked if cause is None else None
-    return Exit(life.cell.path, life.generation, kind, reason, cause, uptime, started, life.result, ends_run, masked)
+    started = started_at is not None
+    return Exit(cell.path, life.generation, kind, reason, cause, uptime, started, life.result, ends_run, masked)
 
 
 def suspect(life: Incarnation, error: BaseException | None) -> None:

@@ -47,7 +47,8 @@ class ExitKind(enum.Enum):
     """It did not even end when cancelled, and is left behind."""
 
 
-_NORMAL = frozenset({ExitKind.COMPLETED, ExitKind.STOPPED, ExitKind.IGNORED})
+# A tuple, because to hash a member of an enum costs more than to compare it with three.
+_NORMAL = (ExitKind.COMPLETED, ExitKind.STOPPED, ExitKind.IGNORED)
 
 
 @attrs.frozen

@@ -90,14 +90,15 @@ def receiver(actor: Actor[Any], table: dict[type, str]) -> Receive:
     """Make the function that gives a message to the method of *actor* that handles it."""
     if not table:
         return actor.handle
-    # Classes that are met are added to it: what handles a subclass is looked for once.
-    bound: dict[type, Receive] = {kind: getattr(actor, name) for kind, name in table.items()}
+    # Classes that are met are added to it: what handles one is looked for once.
+    bound: dict[type, Receive] = {}
 
     def receive(message: Any) -> Awaitable[object]:
         kind = type(message)
         handler = bound.get(kind)
         if handler is None:
-            handler = bound[kind] = next((bound[base] for base in kind.__mro__ if base in table), actor.handle)
+            name = table.get(kind) or next((table[base] for base in kind.__mro__ if base in table), "handle")
+            handler = bound[kind] = getattr(actor, name)
         return handler(message)
 
     return receive

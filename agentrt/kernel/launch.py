@@ -11,6 +11,7 @@ import trio
 from agentrt.kernel.beside import Beside
 from agentrt.kernel.incarnation import Incarnation
 from agentrt.kernel.leash import PIERCE_GRACE, ZOMBIE_AFTER
+from agentrt.kernel.life import live
 from agentrt.kernel.owner import Owner
 from agentrt.kernel.spec import ChildSpec
 
@@ -51,7 +52,7 @@ async def _live(incarnation: Incarnation) -> None:
     del incarnation
     for number in itertools.count(1):
         assert following is not None
-        await following.live()
+        await live(following)
         following = following.successor
         if following is None:
             return
@@ -115,7 +116,7 @@ def stack_of(incarnation: Incarnation) -> str:
     """Format where the incarnation waits, its own task and then those below it, each outermost frame first."""
     if incarnation.task is None:
         return ""
-    tasks = [incarnation.task, *incarnation.beside]
+    tasks = incarnation.tasks
     for task in tasks:
         tasks.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
     stacks = [_await_stack(incarnation.task)]

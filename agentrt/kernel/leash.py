@@ -45,39 +45,39 @@ class Leash:
         self._incarnation = incarnation
         self._limits = limits
         self._timer: Timer | None = None
-        self._arm(limits)
+        self._arm(limits, incarnation.last_progress)
 
     def cancel(self) -> None:
         """Hold it no more."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _arm(self, limits: Limits) -> None:
+    def _arm(self, limits: Limits, moved_at: float) -> None:
         self.cancel()
         incarnation = self._incarnation
         assert incarnation.started_at is not None
-        due = next_due(limits, incarnation.started_at, self._moved_at())
+        due = next_due(limits, incarnation.started_at, moved_at)
         if due is not None:
             self._timer = incarnation.cell.runtime.timers.at(due, self._check)
 
     def _arm_again(self) -> None:
-        self._arm(self._limits)
+        self._arm(self._limits, self._moved_at())
 
     def _check(self) -> None:
         incarnation = self._incarnation
         if incarnation.is_stopping or incarnation.started_at is None:
             # A stop has its grace, which is the shorter leash.
             return
-        now = incarnation.cell.runtime.timers.now()
-        verdict = judge(self._limits, incarnation.started_at, self._moved_at(), now)
+        now, moved_at = incarnation.cell.runtime.timers.now(), self._moved_at()
+        verdict = judge(self._limits, incarnation.started_at, moved_at, now)
         if verdict is not None:
             incarnation.exceeded(verdict)
         elif incarnation.serving.is_idle and self._limits.progress is not None:
             # Whoever waits for a message is not stuck, and costs nothing until one comes.
             incarnation.serving.on_busy = self._arm_again
-            self._arm(Limits(self._limits.total))
+            self._arm(Limits(self._limits.total), moved_at)
         else:
-            self._arm(self._limits)
+            self._arm(self._limits, moved_at)
 
     def _moved_at(self) -> float:
         """An actor that waits for messages, or for another agent, is idle and not stuck."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import outcome
 import trio
 
 from agentrt.kernel.errors import MailboxFull, StashFull
 from agentrt.kernel.mailbox_spec import MailboxSpec, MailboxStatistics, Overflow
 from agentrt.kernel.messages import Call, Cast, Stage
+from agentrt.kernel.waiting import Waiting
 
 if TYPE_CHECKING:
     from agentrt.kernel.cell import Cell
@@ -40,13 +40,13 @@ class Mailbox:
         "_is_open",
         "_lanes",
         "_limit",
-        "_lines",
         "_reader",
         "_received",
         "_rejected",
         "_spec",
         "_stale",
         "_stash",
+        "_waiting",
         "blocked",
         "messages",
         "urgent",
@@ -59,9 +59,8 @@ class Mailbox:
         self.blocked = 0
         # By rank: 0 is the control lane, then comes one for each class that has priority. The ordinary lane is last.
         self._lanes: tuple[deque[Any], ...] = ()
-        # By rank too: who waits for room, each with its sender, or None for a call, which waits with its caller.
-        # Ordered, and any of them may leave at any time.
-        self._lines: tuple[OrderedDict[Envelope, trio.lowlevel.Task | None], ...] = ()
+        # Who waits for room, by rank too.
+        self._waiting: Waiting | None = None
         self._control_waits = 0
         self._stash: deque[Envelope] | None = None
         self._reader: trio.lowlevel.Task | None = None
@@ -89,17 +88,10 @@ class Mailbox:
 
     # Senders
 
-    def put_control(self, item: Any) -> None:
-        """Put *item* into the control lane, which goes first and is never full."""
-        self._lane(0).append(item)
-        self._one_more_control()
-
-    def interrupt(self, item: Any) -> None:
-        """Put *item* before all others in the control lane."""
-        self._lane(0).appendleft(item)
-        self._one_more_control()
-
-    def _one_more_control(self) -> None:
+    def put_control(self, item: Any, *, before_all: bool = False) -> None:
+        """Put *item* into the control lane, which goes first and is never full; at its end or before all others."""
+        lane = self._lane(0)
+        lane.insert(0 if before_all else len(lane), item)
         self.urgent += 1
         self._control_waits += 1
         self.wake()
@@ -120,7 +112,7 @@ class Mailbox:
         if drops and not (self._spec.overflow is Overflow.DROP_OLDEST and self._drop_oldest(self._rank(envelope))):
             self._rejected += 1
             raise MailboxFull(f"{len(self)} messages wait; the mailbox holds {self._spec.capacity}")
-        self._let_in(envelope)
+        self.put_extra(envelope)
         return drops
 
     def put_call(self, envelope: Envelope) -> bool:
@@ -150,7 +142,7 @@ class Mailbox:
             finally:
                 await trio.lowlevel.cancel_shielded_checkpoint()
         if not self._is_full():
-            self._let_in(envelope)
+            self.put_extra(envelope)
             return False
         self._block(envelope, trio.lowlevel.current_task())
 
@@ -168,7 +160,11 @@ class Mailbox:
 
     def put_extra(self, envelope: Envelope) -> None:
         """Put a message in whatever the fill is: for what is bounded otherwise, as an actor's own timers are."""
-        self._let_in(envelope)
+        self._received += 1
+        lane = self._lane(self._rank(envelope)) if self._spec.priorities else self.messages
+        lane.append(envelope)
+        self.urgent += lane is not self.messages
+        self.wake()
 
     def discard(self, envelope: Envelope, stage: Stage) -> None:
         """Take back a call that waited here, at *stage*, and was settled: its room is free at once."""
@@ -231,13 +227,12 @@ class Mailbox:
 
     def let_in_blocked(self) -> None:
         """Give the room that there is to whoever waits for it, by priority and in order."""
-        while self.blocked and not self._is_full():
-            for line in self._lines:
-                if line:
-                    break
-            envelope, sender = line.popitem(last=False)
+        room = self._spec.capacity - self._fill()
+        while room > 0 and self.blocked and self._waiting is not None:
+            envelope, sender = self._waiting.pop()
             self.blocked -= 1
-            self._let_in(envelope)
+            room -= 1
+            self.put_extra(envelope)
             if sender is not None:
                 trio.lowlevel.reschedule(sender)
 
@@ -246,6 +241,11 @@ class Mailbox:
         if self._reader is not None:
             reader, self._reader = self._reader, None
             trio.lowlevel.reschedule(reader)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there may be something to take."""
+        return bool(self.urgent or self.messages)
 
     async def wait(self) -> None:
         """Park the reader until something is put or :meth:`wake` is called."""
@@ -312,7 +312,7 @@ class Mailbox:
 
     def bury_calls(self, error: Callable[[], Exception]) -> int:
         """Fail the calls that wait, be it for room or set aside, each with its own *error*; return how many."""
-        waiting = chain(*self._lanes[1:], self.messages, self._stash or (), *self._lines)
+        waiting = chain(*self._lanes[1:], self.messages, self._stash or (), self._waiting or ())
         calls = [one for one in waiting if isinstance(one, Call) and one.is_pending]
         for call in calls:
             stage = call.stage
@@ -330,16 +330,15 @@ class Mailbox:
         Whoever owns it puts nothing more in until it is opened again.
         """
         self._is_open = False
-        lines, self._lines = self._lines, ()
-        left: list[Envelope] = [*chain(*self._lanes[1:], self.messages, self._stash or (), *lines)]
+        left: list[Envelope] = [*chain(*self._lanes[1:], self.messages, self._stash or (), self._waiting or ())]
+        if self._waiting is not None:
+            self._waiting.send_away(error)
+            self._waiting = None
         self.messages.clear()
         self._lanes = ()
         self._stash = None
         self.urgent = self.blocked = self._control_waits = 0
         self._count_stale(-self._stale)
-        for sender in chain.from_iterable(line.values() for line in lines):
-            if sender is not None:
-                trio.lowlevel.reschedule(sender, outcome.Error(error()))
         return sum(envelope.bury(error()) for envelope in left)
 
     def _fill(self) -> int:
@@ -347,7 +346,7 @@ class Mailbox:
 
     def _is_full(self) -> bool:
         # Whoever is blocked is let in as soon as there is room, so while anybody is, there is none.
-        return self._fill() >= self._spec.capacity
+        return self.blocked > 0 or self._fill() >= self._spec.capacity
 
     def _count_stale(self, change: int) -> None:
         self._stale += change
@@ -356,26 +355,15 @@ class Mailbox:
         self._limit = self._spec.capacity + self._stale if simple else 0
 
     def _block(self, envelope: Envelope, sender: trio.lowlevel.Task | None) -> None:
-        if not self._lines:
-            self._lines = tuple(OrderedDict() for _ in range(2 + len(self._spec.priorities)))
-        self._lines[self._rank(envelope)][envelope] = sender
+        if self._waiting is None:
+            self._waiting = Waiting(2 + len(self._spec.priorities))
+        self._waiting.add(envelope, self._rank(envelope), sender)
         self.blocked += 1
 
     def _unblock(self, envelope: Envelope) -> bool:
-        # It may have forgotten its message, so its rank does not say in which line it stands.
-        for line in self._lines:
-            if envelope in line:
-                del line[envelope]
-                self.blocked -= 1
-                return True
-        return False
-
-    def _let_in(self, envelope: Envelope) -> None:
-        self._received += 1
-        lane = self._lane(self._rank(envelope)) if self._spec.priorities else self.messages
-        lane.append(envelope)
-        self.urgent += lane is not self.messages
-        self.wake()
+        was_there = self._waiting is not None and self._waiting.remove(envelope)
+        self.blocked -= was_there
+        return was_there
 
     def _rank(self, envelope: Envelope) -> int:
         rank = 1

@@ -116,29 +116,25 @@ class Restarts:
             return Leave()
         self._recent.append(exit_)
         if verdict is Verdict.GIVE_UP:
-            exit_.foresee(self._outlook(child, Sequel.GIVE_UP, now))
+            exit_.foresee(self._outlook(child, Sequel.GIVE_UP))
             fatal = child.spec.when_exhausted is WhenExhausted.ESCALATE
             return GiveUp(ChildGaveUp(child.cell.path, exit_) if fatal else None)
         if self._window.record(child.index, now) is Verdict.GIVE_UP:
-            exit_.foresee(self._outlook(child, Sequel.ESCALATE, now))
+            exit_.foresee(self._outlook(child, Sequel.ESCALATE))
             budget = self._spec.budget
             return Escalate(
                 RestartIntensityExceeded(self._path, budget.max_restarts, budget.max_seconds, tuple(self._recent))
             )
         self.made += 1
         delay = child.next_delay(exit_, jitter)
-        exit_.foresee(self._outlook(child, Sequel.RESTART, now, delay))
+        exit_.foresee(self._outlook(child, Sequel.RESTART, delay))
         return RestartIn(delay)
 
-    def _outlook(self, child: Child, sequel: Sequel, now: float, delay: float | None = None) -> Outlook:
-        return Outlook(
-            sequel,
-            supervisor=self._path,
-            own=child.budget_left(now),
-            shared=BudgetLeft(self._window.left, self._spec.budget.max_restarts, self._spec.budget.max_seconds),
-            delay=delay,
-            attempt=child.attempt if delay is not None else None,
-        )
+    def _outlook(self, child: Child, sequel: Sequel, delay: float | None = None) -> Outlook:
+        budget = self._spec.budget
+        shared = BudgetLeft(self._window.left, budget.max_restarts, budget.max_seconds)
+        attempt = child.attempt if delay is not None else None
+        return Outlook(sequel, self._path, child.budget_seen, shared, delay, attempt)
 
     def taken_along(self, child: Child, children: Iterable[Child]) -> list[Child]:
         """List the children that a restart of *child* restarts, itself among them, in start order."""

@@ -78,6 +78,7 @@ class Roster:
         self._spec = spec
         self._post = post
         self._on_down = on_down
+        self._now = cell.runtime.timers.now
         self._end_by = math.inf
         self._is_killed = False
         self._alive = 0
@@ -94,7 +95,7 @@ class Roster:
     @property
     def all_started(self) -> bool:
         """Whether nobody is left who has to be started before his later siblings, and they are not to end."""
-        return self.ending is None and self._starts.head() is None
+        return self.ending is None and self._starts.is_empty
 
     def is_current(self, child: Child, incarnation: Incarnation) -> bool:
         """Whether a signal about *incarnation* still says something."""
@@ -150,12 +151,12 @@ class Roster:
         """Have *child* looked at: something about it changed."""
         self._touched.append(child)
 
-    def ended(self, child: Child) -> ChildState:
-        """Take down that the incarnation of *child* ended; return what it was doing."""
+    def ended(self, child: Child, now: float) -> ChildState:
+        """Take down that the incarnation of *child* ended just *now*; return what it was doing."""
         was, child.state = child.state, ChildState.DOWN
         self._alive -= 1
         child.cancel_timers()
-        child.stop_clock(self._cell.runtime.timers.now())
+        child.stop_clock(now)
         self.touch(child)
         return was
 
@@ -177,21 +178,21 @@ class Roster:
 
     def tell_started(self, child: Child, answer: object) -> None:
         """Answer those who wait for *child* to be started."""
-        for envelope in child.awaiting_start:
+        waiting, child.awaiting_start = child.awaiting_start, ()
+        for envelope in waiting:
             envelope.answer(answer)
-        child.awaiting_start.clear()
 
     def tell_not_started(self, child: Child, failure: Callable[[], Exception]) -> None:
         """Fail those who wait for *child* to be started, each with an error of its own."""
-        for envelope in child.awaiting_start:
+        waiting, child.awaiting_start = child.awaiting_start, ()
+        for envelope in waiting:
             envelope.fail(failure())
-        child.awaiting_start.clear()
 
     def tell_stopped(self, child: Child) -> None:
         """Answer those who asked for *child* to be stopped."""
-        for envelope in child.awaiting_stop:
+        waiting, child.awaiting_stop = child.awaiting_stop, ()
+        for envelope in waiting:
             envelope.answer(child.cell.last_exit)
-        child.awaiting_stop.clear()
 
     def end(self, reason: str, deadline: float, why: Event | None = None) -> None:
         """Stop them all in order, those that live by *deadline*."""
@@ -209,7 +210,7 @@ class Roster:
 
     def kill(self, reason: str) -> None:
         """Cancel them all, at once."""
-        self.end(reason, self._cell.runtime.timers.now())
+        self.end(reason, self._now())
         self._is_killed = True
         for child in self.children.values():
             if child.state is ChildState.STOPPING and child.incarnation is not None:
@@ -239,12 +240,14 @@ class Roster:
 
     def reconcile(self) -> None:
         """Stop and start what the picture asks for; do nothing where it is right."""
-        now = self._cell.runtime.timers.now()
-        touched, self._touched = self._touched, []
+        touched = self._touched
+        if not touched and self._stops.is_empty and self._starts.is_empty:
+            return
+        now, self._touched = self._now(), []
         for child in touched:
             if self._is_to_stop(child):
                 self._stop_in_turn(child, now)
-            elif self._waits_for_start(child) and not child.is_alive:
+            elif child.state is not ChildState.STARTING and self._waits_for_start(child):
                 self._start_in_turn(child, now)
         to_stop = self._stops.head()
         if to_stop is None:
@@ -258,7 +261,7 @@ class Roster:
         return self._spec.strategy is not Strategy.ONE_FOR_ONE
 
     def _is_to_stop(self, child: Child) -> bool:
-        return child.is_alive and (self.ending is not None or child.cycle or not child.wanted)
+        return (self.ending is not None or child.cycle or not child.wanted) and child.is_alive
 
     def _waits_for_start(self, child: Child) -> bool:
         return (
@@ -308,9 +311,7 @@ class Roster:
         child.state = ChildState.STOPPING
         self._turn_callers_away(child)
         grace = min(grace_of(child), max(0.0, self._end_by - now))
-        timer = time_stop(child.incarnation, reason, grace)
-        if timer is not None:
-            child.timers.append(timer)
+        child.grace = time_stop(child.incarnation, reason, grace)
 
     def _turn_callers_away(self, child: Child) -> None:
         """Let nobody wait for the answer of an actor that stops for good; a supervisor answers until it ended."""

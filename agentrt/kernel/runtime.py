@@ -76,6 +76,7 @@ class Runtime:
         self.events = events or EventStream()
         self.random = random.Random(seed)  # noqa: S311 - jitter, no secret.
         self.timers = Timers(self._timer_failed)
+        self.events.now = self.timers.now
         self.zombies: list[Exit] = []
         self.body = trio.CancelScope()
         self._root = Child(root, Cell(root.id, None, self, MailboxSpec()))
@@ -261,7 +262,7 @@ def _node(child: Child, now: float) -> Node:
     return Node(
         name=cell.name,
         path=cell.path,
-        kind=type(actor).__name__ if actor is not None else "",
+        kind=type(actor).__name__ if actor is not None else incarnation.kind if incarnation is not None else "",
         state=child.state.value,
         generation=cell.generation,
         restarts=child.restarts,

@@ -16,6 +16,8 @@ from agentrt.kernel.exits import ExitKind
 from agentrt.kernel.messages import Cast, Redelivered, Stage, current_serving
 
 if TYPE_CHECKING:
+    from contextvars import Token
+
     from agentrt.kernel.actor import Actor
     from agentrt.kernel.cell import Cell
     from agentrt.kernel.exits import Exit
@@ -28,7 +30,7 @@ BATCH_MESSAGES = 32
 BATCH_SECONDS = 0.001
 
 #: Ends that are no crash over the message in hand: whoever ended the actor cut it off.
-_CUT_OFF = frozenset({ExitKind.COMPLETED, ExitKind.STOPPED, ExitKind.KILLED})
+_CUT_OFF = (ExitKind.COMPLETED, ExitKind.STOPPED, ExitKind.KILLED)
 
 
 class Serving:
@@ -51,6 +53,7 @@ class Serving:
         "_scope",
         "_set_aside",
         "_stopping",
+        "_token",
         "in_hand",
         "is_active",
         "on_busy",
@@ -64,6 +67,7 @@ class Serving:
         self._scope: trio.CancelScope | None = None
         self._set_aside: Envelope | None = None
         self._stopping = False
+        self._token: Token[Serving | None] | None = None
         self.in_hand: Envelope | None = None
         self.taken_at = 0.0
         self.is_active = False
@@ -105,7 +109,7 @@ class Serving:
         """Look whether it was stopped or cancelled before the next message is begun."""
         if self.is_active:
             # A message to itself before all others: so the loop has no flag to look at before each message.
-            self._cell.mailbox.interrupt(self)
+            self._cell.mailbox.put_control(self, before_all=True)
 
     def stash(self) -> None:
         """Set the message in hand aside; see :meth:`Mailbox.stash`."""
@@ -142,32 +146,44 @@ class Serving:
         else:
             cell.quarantine(cast.message, exit_)
 
-    async def serve(self, actor: Actor, scope: trio.CancelScope) -> None:
-        """Have *actor* handle messages until a stop is asked for, or until a handler was cancelled.
+    async def wait(self) -> None:
+        """Wait until there is something to handle; it is handled by :meth:`serve`."""
+        self.is_active = True
+        try:
+            await self._cell.mailbox.wait()
+        finally:
+            self.is_active = False
+        self._tell_busy()
 
-        After a handler was cancelled, which it may or may not have noticed, *scope* is spent: serve in another.
+    def reading(self, scope: trio.CancelScope) -> Serving:
+        """Make ready to read the mailbox inside *scope*: ``with serving.reading(scope): await serving.serve(actor)``.
 
-        Args:
-            actor: Whose handlers are called.
-            scope: Around this; cancelled when nobody waits any more for what a handler does.
+        A handler is cancelled, where nobody waits any more for what it does, by way of *scope*. After that it is spent,
+        whether the handler noticed or not: read on in another.
         """
         if self.is_active:
             raise RuntimeError(f"{self._cell.path} serves its mailbox already")
+        self._scope = scope
+        return self
+
+    def __enter__(self) -> None:
+        """Begin to read."""
         self.is_active = True
         self.in_hand = None
-        self._scope = scope
-        token = current_serving.set(self)
-        try:
-            # Who was cancelled on the way here begins no message, or it would be cut off and lost.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            await self._handle_messages(actor)
-        finally:
-            self.is_active = False
-            self._scope = None
-            current_serving.reset(token)
+        self._token = current_serving.set(self)
 
-    async def _handle_messages(self, actor: Actor) -> None:  # noqa: C901, PLR0912 - to call a part costs each message.
-        """Handle messages in batches until there is a message from itself."""
+    def __exit__(self, *_: object) -> None:
+        """Read no more; what was in hand stays there, to be settled."""
+        self.is_active = False
+        self._scope = None
+        if self._token is not None:
+            current_serving.reset(self._token)
+            self._token = None
+
+    async def serve(self, actor: Actor) -> None:  # noqa: C901, PLR0912 - to call a part costs each message.
+        """Have *actor* handle messages, in batches, until a stop is asked for, or until a handler was cancelled."""
+        # Who was cancelled on the way here begins no message, or it would be cut off and lost.
+        await trio.lowlevel.checkpoint_if_cancelled()
         cell = self._cell
         mailbox, messages, counts = cell.mailbox, cell.mailbox.messages, cell.counts
         handle, time, settled = actor.receiver(), trio.lowlevel.current_clock().current_time, Stage.SETTLED
@@ -216,8 +232,12 @@ class Serving:
             self.in_hand = item = answer = None
             await mailbox.wait()
             if self.on_busy is not None:
-                on_busy, self.on_busy = self.on_busy, None
-                on_busy()
+                self._tell_busy()
+
+    def _tell_busy(self) -> None:
+        if self.on_busy is not None:
+            on_busy, self.on_busy = self.on_busy, None
+            on_busy()
 
     def _refuse(self, refusal: Exception) -> None:
         envelope, self.in_hand = self.in_hand, None

@@ -31,7 +31,7 @@ from agentrt.kernel.roster import ChildExited, ChildStarted, RestartDue, Roster
 from agentrt.kernel.spec import Restart, SupervisorSpec
 
 if TYPE_CHECKING:
-    from agentrt.kernel.events import Event
+    from agentrt.kernel.events import Event, EventStream
     from agentrt.kernel.exits import Exit
 
 #: Control events taken between two checkpoints.
@@ -39,17 +39,12 @@ _BATCH = 64
 
 
 class Supervisor(Actor):
-    """Start children in order, restart those that fail, stop them in reverse, and escalate when that does not help.
-
-    Attributes:
-        ended_by: The event of its escalation or of its automatic shutdown, where there was one.
-    """
+    """Start children in order, restart those that fail, stop them in reverse, and escalate when that does not help."""
 
     stops_itself: ClassVar[bool] = True
 
     def __init__(self, spec: SupervisorSpec) -> None:
         self.spec = spec
-        self.ended_by: Event | None = None
         self._failure: Exception | None = None
         self._escalations = 0
         self._signals: deque[object] = deque()
@@ -57,6 +52,8 @@ class Supervisor(Actor):
         self._broken: BaseException | None = None
         self._until: Callable[[], bool] = bool
         self._own_context = contextvars.Context()
+        self._now: Callable[[], float]
+        self._events: EventStream
         self._roster: Roster
         self._restarts: Restarts
         self._desk: Desk
@@ -69,11 +66,11 @@ class Supervisor(Actor):
     @property
     def restarts_left(self) -> int:
         """What its budget has left now."""
-        return self._restarts.budget_left(self.context.cell.runtime.timers.now()).left
+        return self._restarts.budget_left(self._now()).left
 
     def statistics(self) -> SupervisorStatistics:
         """Say in figures what its children do, and what is left of the budgets; its ref's are those of its messages."""
-        now, children = self.context.cell.runtime.timers.now(), self.children.values()
+        now, children = self._now(), self.children.values()
         return SupervisorStatistics(
             states=dict(Counter(child.state for child in children)),
             restarts=self._restarts.made,
@@ -87,6 +84,7 @@ class Supervisor(Actor):
     async def on_start(self) -> None:
         """Start the children in order; raise what stopped one of them from starting."""
         cell = self.context.cell
+        self._now, self._events = cell.runtime.timers.now, cell.runtime.events
         self._restarts = Restarts(self.spec, cell.path)
         # What the children of a child get is its supervisor's context, whoever brings the signal that starts it.
         self._own_context = contextvars.copy_context()
@@ -104,7 +102,7 @@ class Supervisor(Actor):
         """Take events until the end; raise what there was to escalate, return why it shut down by itself if it did."""
         await self._take_events(until=lambda: self._roster.is_over)
         self._raise_failure()
-        return self._roster.ending if self.ended_by is not None else None
+        return self._roster.ending if self.context.incarnation.ended_by is not None else None
 
     async def _take_events(self, until: Callable[[], bool]) -> None:
         try:
@@ -182,7 +180,7 @@ class Supervisor(Actor):
     def _child_started(self, child: Child) -> None:
         if child.state is not ChildState.STARTING:
             return
-        now = self.context.cell.runtime.timers.now()
+        now = self._now()
         child.state = ChildState.RUNNING
         child.is_new = child.on_trial = False
         # Only a first start waits for its turn; after that it depends on nobody but its group.
@@ -190,19 +188,29 @@ class Supervisor(Actor):
         child.cancel_timers()
         child.run_clock(now)
         self._restarts.over(child, now)
-        self._roster.tell_started(child, child.cell.ref)
-        self._emit_of(child, "actor_started", child.why, generation=child.cell.generation, restarts=child.restarts)
+        cell = child.cell
+        if child.awaiting_start:
+            self._roster.tell_started(child, cell.ref)
+        self._events.emit("actor_started", cell.path, child.why, generation=cell.generation, restarts=child.restarts)
         child.why = None
 
     def _child_exited(self, child: Child, exit_: Exit) -> None:
-        was = self._roster.ended(child)
+        now = self._now()
+        was = self._roster.ended(child, now)
         fate = fate_of(child, was, exit_, all_end=self._roster.ending is not None)
         decision: Decision | None = None
         if fate is Fate.OPEN:
-            decision = self._restarts.decide(child, exit_, self.context.cell.runtime.timers.now(), self.random.random())
-        event = self._emit_exit(child, exit_)
-        self._escalations += exit_.is_abnormal and _end_event_of(child) is not None
-        self._tell_hook(child, exit_)
+            decision = self._restarts.decide(child, exit_, now, self.random.random())
+        ended_by = child.incarnation.ended_by if child.incarnation is not None else None
+        event = self._emit_exit(child, exit_, ended_by or child.why)
+        self._escalations += ended_by is not None and exit_.is_abnormal
+        if child.spec.on_exit is not None:
+            self._tell_hook(child, child.spec.on_exit, exit_)
+        if decision is not None:
+            if child.awaiting_start:
+                self._roster.tell_not_started(child, lambda: StartFailed(child.cell.path, exit_))
+            self._carry_out(decision, child, exit_, event, now)
+            return
         match fate:
             case Fate.STOPPED:
                 self._child_stopped(child)
@@ -216,9 +224,6 @@ class Supervisor(Actor):
                 self._roster.retire(child, ChildState.DOWN, failure=lambda: StartFailed(child.cell.path, exit_))
             case Fate.START_FAILED:
                 self._escalate(StartFailed(child.cell.path, exit_), event)
-        if decision is not None:
-            self._roster.tell_not_started(child, lambda: StartFailed(child.cell.path, exit_))
-            self._carry_out(decision, child, exit_, event)
 
     def _child_stopped(self, child: Child) -> None:
         child.cycle = False
@@ -228,7 +233,7 @@ class Supervisor(Actor):
         else:
             child.state = ChildState.WAITING
 
-    def _carry_out(self, decision: Decision, child: Child, exit_: Exit, event: Event) -> None:
+    def _carry_out(self, decision: Decision, child: Child, exit_: Exit, event: Event, now: float) -> None:
         """Leave it, give it up, restart it, or escalate."""
         match decision:
             case Leave():
@@ -243,7 +248,7 @@ class Supervisor(Actor):
                 else:
                     self._retire_for_good(child, ChildState.EXHAUSTED, event)
             case RestartIn(delay):
-                self._schedule_restart(child, event, delay, exit_)
+                self._schedule_restart(child, event, delay, exit_, now)
             case Escalate(failure):
                 self._escalate(failure, event, exit_)
 
@@ -253,13 +258,13 @@ class Supervisor(Actor):
         self._roster.retire(child, state)
         if shuts_down:
             reason = f"significant child {child.cell.path} ended"
-            self.ended_by = self.emit("supervisor_auto_shutdown", cause=event, reason=reason)
-            self._roster.end(reason, math.inf, why=self.ended_by)
+            why = self.emit("supervisor_auto_shutdown", cause=event, reason=reason)
+            self.context.incarnation.ended_by = why
+            self._roster.end(reason, math.inf, why=why)
 
-    def _schedule_restart(self, child: Child, event: Event, delay: float, exit_: Exit) -> None:
-        now = self.context.cell.runtime.timers.now()
-        fields = _budgets(exit_) if self.context.cell.runtime.events.has_listeners else {}
-        why = self._emit_of(child, "actor_restarting", event, **fields)
+    def _schedule_restart(self, child: Child, event: Event, delay: float, exit_: Exit, now: float) -> None:
+        fields = _budgets(exit_) if self._events.has_listeners else {}
+        why = self._events.emit("actor_restarting", child.cell.path, event, **fields)
         for member in self._restarts.taken_along(child, self.children.values()):
             member.why = why
             member.not_before = max(member.not_before, now + delay)
@@ -276,36 +281,35 @@ class Supervisor(Actor):
         if self._failure is not None:
             return
         self._failure = failure
-        self.ended_by = self.emit(
+        why = self.emit(
             "supervisor_escalated",
             cause=cause,
             error=type(failure).__name__,
             reason=str(failure),
             **(_budgets(exit_) if exit_ is not None else {}),
         )
-        self._roster.end(f"its supervisor gave up: {failure.headline}", math.inf, why=self.ended_by)
+        self.context.incarnation.ended_by = why
+        self._roster.end(f"its supervisor gave up: {failure.headline}", math.inf, why=why)
 
     def _down(self, child: Child) -> None:
-        self._restarts.over(child, self.context.cell.runtime.timers.now())
+        self._restarts.over(child, self._now())
 
     # What is told
 
-    def _tell_hook(self, child: Child, exit_: Exit) -> None:
-        if child.spec.on_exit is None:
-            return
+    def _tell_hook(self, child: Child, hook: Callable[[Exit], None], exit_: Exit) -> None:
         try:
-            child.spec.on_exit(exit_)
+            hook(exit_)
         except Exception as error:  # noqa: BLE001 - whoever watches must not break what is watched.
             self._emit_of(child, "exit_hook_failed", error=repr(error))
 
     def _emit_of(self, child: Child, kind: str, cause: Event | None = None, **fields: Any) -> Event:
-        return self.context.cell.runtime.events.emit(kind, child.cell.path, cause, **fields)
+        return self._events.emit(kind, child.cell.path, cause, **fields)
 
-    def _emit_exit(self, child: Child, exit_: Exit) -> Event:
-        kind, why = "actor_crashed" if exit_.is_abnormal else "actor_exited", _end_event_of(child) or child.why
-        if not self.context.cell.runtime.events.has_listeners:
+    def _emit_exit(self, child: Child, exit_: Exit, why: Event | None) -> Event:
+        kind = "actor_crashed" if exit_.is_abnormal else "actor_exited"
+        if not self._events.has_listeners:
             # To say all of it costs more than the crash does.
-            return self._emit_of(child, kind, why)
+            return self._events.emit(kind, child.cell.path, why)
         return self._emit_of(
             child,
             kind,
@@ -318,12 +322,6 @@ class Supervisor(Actor):
             traceback=exit_.cause.traceback if exit_.cause is not None else None,
             **_budgets(exit_),
         )
-
-
-def _end_event_of(child: Child) -> Event | None:
-    """Find why *child* ended by itself, where it is a supervisor that did."""
-    actor = child.incarnation.actor if child.incarnation is not None else None
-    return actor.ended_by if isinstance(actor, Supervisor) else None
 
 
 def _budgets(exit_: Exit) -> dict[str, Any]:

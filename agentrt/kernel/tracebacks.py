@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import textwrap
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import CodeType, TracebackType
 
 #: Frames kept of a traceback, the innermost ones.
@@ -35,16 +35,16 @@ class Trace:
         seen: Those that were taken already, since a chain may be a ring.
     """
 
-    __slots__ = ("_cause", "_frames", "_is_direct", "_kind", "_left_out", "_message", "_notes", "_parts")
+    __slots__ = ("_cause", "_frames", "_is_direct", "_left_out", "_message", "_module", "_name", "_notes", "_parts")
 
     def __init__(self, error: BaseException, depth: int = CHAIN_KEPT, seen: tuple[BaseException, ...] = ()) -> None:
-        module, name = type(error).__module__, type(error).__qualname__
-        self._kind = name if module in {"builtins", "__main__"} else f"{module}.{name}"
+        kind, direct = type(error), error.__cause__
+        self._module, self._name = kind.__module__, kind.__qualname__
         self._message = message_of(error)
         self._notes = _notes_of(error)
         self._frames, self._left_out = _walk(error.__traceback__)
-        earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        self._is_direct = error.__cause__ is not None
+        earlier = direct or (None if error.__suppress_context__ else error.__context__)
+        self._is_direct = direct is not None
         self._cause: Trace | None = None
         if earlier is not None and depth > 1 and not any(earlier is one for one in (*seen, error)):
             self._cause = Trace(earlier, depth - 1, (*seen, error))
@@ -60,7 +60,8 @@ class Trace:
     @property
     def title(self) -> str:
         """Its class, what it said and its notes, as below a traceback."""
-        first = f"{self._kind}: {self._message}" if self._message else self._kind
+        kind = self._name if self._module in {"builtins", "__main__"} else f"{self._module}.{self._name}"
+        first = f"{kind}: {self._message}" if self._message else kind
         return "\n".join([first, *self._notes, ""])
 
     def format(self) -> str:
@@ -108,17 +109,19 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]}... ({len(text) - length} characters more)"
 
 
-def _walk(found: TracebackType | None) -> tuple[list[tuple[CodeType, int, int]], int]:
+def _walk(found: TracebackType | None) -> tuple[list[tuple[CodeType, int]], int]:
     frames = []
     while found is not None:
-        frames.append((found.tb_frame.f_code, found.tb_lasti, found.tb_lineno))
+        # Not the line: to find that costs more than all the rest, so it is done when somebody reads it.
+        frames.append((found.tb_frame.f_code, found.tb_lasti))
         found = found.tb_next
-    left_out = max(0, len(frames) - FRAMES_KEPT)
-    return frames[left_out:], left_out
+    left_out = len(frames) - FRAMES_KEPT
+    return (frames[left_out:], left_out) if left_out > 0 else (frames, 0)
 
 
-def _summary(code: CodeType, lasti: int, line: int) -> traceback.FrameSummary:
-    _, end, column, end_column = next(itertools.islice(code.co_positions(), lasti // 2, None), (None,) * 4)
+def _summary(code: CodeType, lasti: int) -> traceback.FrameSummary:
+    nowhere = (None, None, None, None)
+    line, end, column, end_column = next(itertools.islice(code.co_positions(), lasti // 2, None), nowhere)
     return traceback.FrameSummary(
         code.co_filename,
         line,

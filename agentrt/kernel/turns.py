@@ -23,21 +23,27 @@ class Turns:
     def __init__(self, due: Callable[[Child], bool], *, reverse: bool = False) -> None:
         self._due = due
         self._sign = -1 if reverse else 1
-        self._heap: list[tuple[int, Child]] = []
-        self._members: set[Child] = set()
+        # Places alone, because to compare two tuples costs much more, and a heap of thousands does that all the time.
+        self._heap: list[int] = []
+        self._members: dict[int, Child] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody waits, as far as :meth:`head` looked."""
+        return not self._heap
 
     def add(self, child: Child) -> None:
         """Let *child* wait; it waits once however often it is added."""
-        if child not in self._members:
-            self._members.add(child)
-            heapq.heappush(self._heap, (self._sign * child.index, child))
+        place = self._sign * child.index
+        if place not in self._members:
+            self._members[place] = child
+            heapq.heappush(self._heap, place)
 
     def head(self) -> Child | None:
         """Whose turn it is."""
         while self._heap:
-            child = self._heap[0][1]
+            child = self._members[self._heap[0]]
             if self._due(child):
                 return child
-            heapq.heappop(self._heap)
-            self._members.remove(child)
+            del self._members[heapq.heappop(self._heap)]
         return None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-
-import attrs
+from collections.abc import Sequence
 
 from agentrt.kernel.spec import Budget, Strategy
 from agentrt.policy.intensity import RunningClock, Verdict
@@ -22,33 +21,23 @@ def takes_along(strategy: Strategy, origin: int, place: int) -> bool:
             return True
 
 
-@attrs.define(eq=False)
 class _Origin:
     """The restarts of one child that still count, oldest first, by the clock that they age by.
 
     Attributes:
-        pauses: How many of those whom they took along are away; the clock stands while there are any.
+        place: Whose they are.
+        clock: Stands while anybody is away whom they took along.
+        restarts: When each was, by that clock.
         is_due: Whether there is a time at which it is looked at.
     """
 
-    clock: RunningClock = attrs.field(factory=RunningClock)
-    restarts: deque[float] = attrs.field(factory=deque)
-    pauses: int = 0
-    is_due: bool = False
+    __slots__ = ("clock", "is_due", "place", "restarts")
 
-    def pause(self, now: float, by: int = 1) -> None:
-        if by and not self.pauses:
-            self.clock.pause(now)
-        self.pauses += by
-
-    def resume(self, now: float) -> None:
-        self.pauses -= 1
-        if not self.pauses:
-            self.clock.resume(now)
-
-    def age(self, now: float) -> float:
-        """Say how old the oldest restart is."""
-        return self.clock.read(now) - self.restarts[0]
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.clock = RunningClock()
+        self.restarts: deque[float] = deque()
+        self.is_due = False
 
 
 class RestartWindow:
@@ -85,10 +74,11 @@ class RestartWindow:
             origin = 0
         found = self._origins.get(origin)
         if found is None:
-            found = self._origins[origin] = _Origin()
-            found.pause(now, by=self._away_from(origin))
+            found = self._origins[origin] = _Origin(origin)
+            for _ in range(self._away_from(origin)):
+                found.clock.pause(now)
         found.restarts.append(found.clock.read(now))
-        self._look_later(origin, found, now)
+        self._look_later(found, now)
         self._counted += 1
         return Verdict.GIVE_UP if self._counted > self._budget.max_restarts else Verdict.RESTART
 
@@ -107,21 +97,22 @@ class RestartWindow:
         if place not in self._away:
             self._away.add(place)
             for origin in self._concerned(place):
-                self._origins[origin].pause(now)
+                origin.clock.pause(now)
 
     def settle(self, place: int, now: float) -> None:
         """Take down that the child at *place* is back, or will not come; nothing happens where it was not away."""
         if place in self._away:
             self._away.remove(place)
             for origin in self._concerned(place):
-                self._origins[origin].resume(now)
-                self._look_later(origin, self._origins[origin], now)
+                origin.clock.resume(now)
+                self._look_later(origin, now)
 
-    def _concerned(self, place: int) -> list[int]:
+    def _concerned(self, place: int) -> Sequence[_Origin]:
         """List those whose restarts took along the child at *place*."""
         if self._strategy is Strategy.ONE_FOR_ONE:
-            return [place] if place in self._origins else []
-        return [origin for origin in self._origins if takes_along(self._strategy, origin, place)]
+            found = self._origins.get(place)
+            return (found,) if found is not None else ()
+        return [found for origin, found in self._origins.items() if takes_along(self._strategy, origin, place)]
 
     def _away_from(self, origin: int) -> int:
         """Count those who are away whom a restart of the child at *origin* takes along."""
@@ -129,22 +120,23 @@ class RestartWindow:
             return int(origin in self._away)
         return sum(takes_along(self._strategy, origin, place) for place in self._away)
 
-    def _look_later(self, origin: int, found: _Origin, now: float) -> None:
+    def _look_later(self, found: _Origin, now: float) -> None:
         # While its clock stands nothing expires, and when it goes on this is called again.
-        if not (found.is_due or found.pauses):
+        if not (found.is_due or found.clock.is_paused):
             found.is_due = True
+            due = now + self._budget.max_seconds - (found.clock.read(now) - found.restarts[0])
             # Never before now, as rounding could have it of one that is exactly as old as the window.
-            heapq.heappush(self._due, (max(now, now + self._budget.max_seconds - found.age(now)), origin))
+            heapq.heappush(self._due, (max(now, due), found.place))
 
     def _forget_expired(self, now: float) -> None:
         while self._due and self._due[0][0] < now:
-            _, origin = heapq.heappop(self._due)
-            found = self._origins[origin]
+            found = self._origins[heapq.heappop(self._due)[1]]
             found.is_due = False
-            while found.restarts and found.age(now) > self._budget.max_seconds:
-                found.restarts.popleft()
+            restarts, read = found.restarts, found.clock.read(now)
+            while restarts and read - restarts[0] > self._budget.max_seconds:
+                restarts.popleft()
                 self._counted -= 1
-            if found.restarts:
-                self._look_later(origin, found, now)
+            if restarts:
+                self._look_later(found, now)
             else:
-                del self._origins[origin]
+                del self._origins[found.place]

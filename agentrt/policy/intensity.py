@@ -62,9 +62,12 @@ class RestartIntensity:
     def _forget_expired(self, now: float) -> None:
         # Oldest on the left, so everything that expired is there too.
         expired = 0
-        while expired < len(self._restarts) and now - self._restarts[expired] > self.max_seconds:
+        for restart in self._restarts:
+            if now - restart <= self.max_seconds:
+                break
             expired += 1
-        del self._restarts[:expired]
+        if expired:
+            del self._restarts[:expired]
 
 
 @attrs.define
@@ -84,9 +87,15 @@ class RunningClock:
     _ran: float = attrs.field(init=False, default=0.0)
     _running_since: float = attrs.field(init=False, default=0.0)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether it stands."""
+        return self._pauses > 0
+
     def pause(self, now: float) -> None:
         """Stop the clock at *now*."""
-        self._ran = self.read(now)
+        if not self._pauses:
+            self._ran += now - self._running_since
         self._pauses += 1
 
     def resume(self, now: float) -> None:

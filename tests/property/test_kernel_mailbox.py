@@ -160,7 +160,7 @@ class MailboxMachine(RuleBasedStateMachine):
     @rule(item=st.builds(object), first=st.booleans())
     def send_control(self, item: object, first: bool) -> None:  # noqa: FBT001 - drawn.
         if first:
-            self.mailbox.interrupt(item)
+            self.mailbox.put_control(item, before_all=True)
             self.control.insert(0, item)
         else:
             self.mailbox.put_control(item)

@@ -13,12 +13,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import attrs
 import outcome
 import trio
 
+from bench.crash_ladder import CRASH
 from bench.measure import Pace, Tally, now
 from bench.report import table
+from bench.rung import Rung
 from contenders.agentrt_kernel import Counter, Echo, child, tree
 
 #: What a sender may be ahead of the reader, and what the reader handles between two checkpoints.
@@ -29,14 +30,6 @@ SECONDS, ROUNDS = 0.3, 5
 QUEUED, IN_HAND, SETTLED = "queued", "in hand", "settled"
 
 Move = Callable[[int], Awaitable[None]]
-
-
-@attrs.frozen
-class Rung:
-    """One step: what it adds, and how it moves messages."""
-
-    title: str
-    run: Callable[[Pace], Awaitable[None]]
 
 
 class Note:
@@ -298,6 +291,7 @@ LADDERS: Mapping[str, tuple[Rung, ...]] = {
         Rung("a deadline", call_deadline),
         Rung("agentrt, all of it", call_agentrt),
     ),
+    "crash": CRASH,
 }
 
 

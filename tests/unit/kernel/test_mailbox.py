@@ -278,7 +278,7 @@ async def test_what_interrupts_goes_before_all_control_items() -> None:
     mailbox = Mailbox(MailboxSpec())
     mailbox.put_control("first")
     for item in ("interrupt", "again"):
-        mailbox.interrupt(item)
+        mailbox.put_control(item, before_all=True)
     assert held(mailbox) == ["again", "interrupt", "first"]
     assert mailbox.statistics().waiting == 0
 

@@ -1,0 +1,171 @@
+"""One life of an actor, in its own task: it is made, handles messages or runs, and its end is sorted and reported.
+
+A life owns a cancel scope, and a nursery where it spawned anything; nothing leaves it but the ambient cancellation.
+What must end the whole run (KeyboardInterrupt, SystemExit) is handed to the runtime.
+"""
+
+from __future__ import annotations
+
+import contextvars
+
+import trio
+
+from agentrt.kernel.actor import Actor, ActorContext
+from agentrt.kernel.endings import Remains, exit_of, joined, suspect, without
+from agentrt.kernel.incarnation import Incarnation
+from agentrt.kernel.leash import Leash, start_in_time
+
+
+async def live(life: Incarnation) -> None:  # noqa: C901 - to call a part costs each life, and its crash a frame more.
+    """Be the actor to its end, and report how it ended.
+
+    KeyboardInterrupt and SystemExit are handed to the runtime, which ends the run in order.
+
+    Raises:
+        trio.Cancelled: The ambient cancellation, after the exit was reported.
+    """
+    life.task = task = trio.lowlevel.current_task()
+    context = task.context.copy()
+    error: BaseException | None = None
+    try:
+        if not life.is_cancelled:
+            _begin(life)
+        if _may_rest(life):
+            # Without a scope, which costs as much as the rest of a small actor, and most of them wait most of the time.
+            await life.serving.wait()
+    except BaseException as raised:  # noqa: BLE001, ASYNC103 - sorted below; what is not ours is raised.
+        error = raised
+    goes_on = error is None
+    while goes_on:
+        # It goes on for long, and is not to keep what the handler knew that was cancelled.
+        error = None
+        with trio.CancelScope() as life.scope:
+            try:
+                if life.started_at is None or life.is_cancelled or life.has_failed_beside:
+                    await _begin_in_scope(life)
+                actor = life.actor
+                assert actor is not None
+                if type(actor).run is not Actor.run:
+                    await _run(life, actor)
+                elif not life.is_stopping:
+                    # A stop ends the reading of the mailbox by itself.
+                    with life.serving.reading(life.scope):
+                        await life.serving.serve(actor)
+                if not life.serving.was_cancelled:
+                    await _end_in_order(life, actor)
+            except BaseException as raised:  # noqa: BLE001, ASYNC103 - sorted below; what is not ours is raised.
+                error = raised
+        # A handler that was cancelled took the scope with it, and nothing else.
+        goes_on = life.serving.take_cancelled() and without(error, trio.Cancelled) is None
+    if life.beside is not None:
+        if error is not None and not life.is_stopping:
+            # Nobody else bounds what it leaves behind; a stop has its grace.
+            life.crash = without(error, trio.Cancelled)
+            life.hold_to_its_end()
+        await life.beside.end(life.reason_text("it ended"))
+    try:
+        if (beyond_us := _end(life, error, context)) is not None:
+            raise beyond_us
+    finally:
+        # An exception knows this frame; together they would keep alive all that the actor knew.
+        del error
+        life.crash = None
+
+
+def _begin(life: Incarnation) -> None:
+    """Make the actor, which counts as started where it has no start hook."""
+    life.actor = actor = life.cell.runtime.factory_of(life.child.spec)()
+    actor.context = ActorContext(life.cell, life)
+    if type(actor).on_start is Actor.on_start:
+        _has_started(life)
+
+
+def _may_rest(life: Incarnation) -> bool:
+    """Whether all that there is to do is to wait for the first message."""
+    if life.started_at is None or life.is_stopping or life.is_cancelled or life.cell.mailbox.has_news:
+        return False
+    assert life.actor is not None
+    return type(life.actor).run is Actor.run
+
+
+def _has_started(life: Incarnation) -> None:
+    life.started_at = life.last_progress = life.cell.runtime.timers.now()
+    if (limits := life.child.spec.limits).is_set:
+        life.leash = Leash(life, limits)
+    if life.exit is None:
+        life.owner.has_started(life)
+
+
+async def _begin_in_scope(life: Incarnation) -> None:
+    """Start the actor by its hook; one that was cancelled, or is to be, does not get any further."""
+    if life.is_cancelled:
+        life.cancel(life.reason)
+        await trio.lowlevel.checkpoint()
+    if life.has_failed_beside:
+        life.cancel_for_failure_beside()
+        await trio.lowlevel.checkpoint()
+    assert life.actor is not None
+    await start_in_time(life, life.actor, life.child.spec.start_timeout)
+    _has_started(life)
+
+
+async def _run(life: Incarnation, actor: Actor) -> None:
+    if actor.stops_itself:
+        life.result = await actor.run()
+        return
+    with trio.CancelScope() as life.run_scope:
+        if life.is_stopping:
+            life.cancel_run(life.reason)
+        try:
+            life.result = await actor.run()
+        except BaseException as error:
+            suspect(life, error)
+            raise
+
+
+async def _end_in_order(life: Incarnation, actor: Actor) -> None:
+    if not life.is_stopping:
+        timers, grace = life.cell.runtime.timers, life.child.spec.own_grace
+        life.end_timer = timers.at(timers.now() + grace, life.kill, f"its stop took longer than {grace:g} s")
+    await actor.on_stop()
+
+
+def _end(life: Incarnation, error: BaseException | None, context: contextvars.Context) -> BaseException | None:
+    """Sort what came of it, record it and tell whoever has to know; return what is beyond us."""
+    beside = life.beside.error if life.beside is not None else None
+    if life.is_cancelled or beside is not None:
+        # It was cancelled by its supervisor, or because one of its own tasks failed.
+        left = without(error, trio.Cancelled)
+        life.was_cut = life.is_cancelled and error is not None and left is None
+        suspect(life, error)
+        error = left
+    if beside is not None:
+        error = joined("the actor and a task of its own failed", error, beside)
+    remains = Remains.of(error)
+    life.is_over = True
+    for pending in (life.leash, life.end_timer, life.last_resort):
+        if pending is not None:
+            pending.cancel()
+    life.leash = None
+    if life.zombie is not None:
+        life.cell.runtime.zombie_ended(life, life.zombie)
+    else:
+        exit_ = exit_of(life, remains)
+        life.serving.lose_in_hand(exit_)
+        life.leaves_task = remains.ends_run is None and remains.beyond_us is None and _left_alone(life, context)
+        life.tell(exit_)
+        life.leaves_task = False
+    # They know each other: what the actor knew goes now, and not when the collector comes by.
+    life.kind, life.actor = type(life.actor).__name__ if life.actor is not None else "", None
+    if remains.ends_run is not None:
+        life.cell.runtime.end_run(remains.ends_run)
+    return remains.beyond_us
+
+
+def _left_alone(life: Incarnation, context: contextvars.Context) -> bool:
+    """Whether the task's context is as it was when this life began."""
+    assert life.task is not None
+    try:
+        return life.task.context == context
+    except Exception:  # noqa: BLE001 - a context variable's value may compare as it likes.
+        return False
