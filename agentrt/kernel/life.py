@@ -11,6 +11,7 @@ import contextvars
 import trio
 
 from agentrt.kernel.actor import Actor, ActorContext
+from agentrt.kernel.beside import Beside
 from agentrt.kernel.endings import Remains, exit_of, joined, suspect, without
 from agentrt.kernel.incarnation import Incarnation
 from agentrt.kernel.leash import Leash, start_in_time
@@ -58,11 +59,7 @@ async def live(life: Incarnation) -> None:  # noqa: C901 - to call a part costs 
         # A handler that was cancelled took the scope with it, and nothing else.
         goes_on = life.serving.take_cancelled() and without(error, trio.Cancelled) is None
     if life.beside is not None:
-        if error is not None and not life.is_stopping:
-            # Nobody else bounds what it leaves behind; a stop has its grace.
-            life.crash = without(error, trio.Cancelled)
-            life.hold_to_its_end()
-        await life.beside.end(life.reason_text("it ended"))
+        await _end_beside(life, life.beside, error)
     try:
         if (beyond_us := _end(life, error, context)) is not None:
             raise beyond_us
@@ -107,6 +104,17 @@ async def _begin_in_scope(life: Incarnation) -> None:
     assert life.actor is not None
     await start_in_time(life, life.actor, life.child.spec.start_timeout)
     _has_started(life)
+
+
+async def _end_beside(life: Incarnation, beside: Beside, error: BaseException | None) -> None:
+    """End what it spawned, and wait for that."""
+    if error is not None and not life.is_stopping:
+        # Nobody else bounds what it leaves behind; a stop has its grace.
+        life.crash = without(error, trio.Cancelled)
+        life.hold_to_its_end()
+    # The caller lets go of it.
+    del error
+    await beside.end(life.reason_text("it ended"))
 
 
 async def _run(life: Incarnation, actor: Actor) -> None:

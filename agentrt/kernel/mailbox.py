@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from agentrt.kernel.errors import MailboxFull, StashFull
+from agentrt.kernel.errors import MailboxFull
 from agentrt.kernel.mailbox_spec import MailboxSpec, MailboxStatistics, Overflow
 from agentrt.kernel.messages import Call, Cast, Stage
+from agentrt.kernel.stash import Stash
 from agentrt.kernel.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Mailbox:
         # Who waits for room, by rank too.
         self._waiting: Waiting | None = None
         self._control_waits = 0
-        self._stash: deque[Envelope] | None = None
+        self._stash: Stash | None = None
         self._reader: trio.lowlevel.Task | None = None
         self._stale = 0
         self._received = 0
@@ -145,13 +146,12 @@ class Mailbox:
             self.put_extra(envelope)
             return False
         self._block(envelope, trio.lowlevel.current_task())
-
-        def abort(_: Any) -> trio.lowlevel.Abort:
-            self._unblock(envelope)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        await trio.lowlevel.wait_task_rescheduled(lambda _: self._abort_put(envelope))
         return False
+
+    def _abort_put(self, envelope: Envelope) -> trio.lowlevel.Abort:
+        self._unblock(envelope)
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def put_first(self, envelope: Envelope) -> None:
         """Put a message into the control lane: before all others, and whatever the fill is."""
@@ -227,11 +227,9 @@ class Mailbox:
 
     def let_in_blocked(self) -> None:
         """Give the room that there is to whoever waits for it, by priority and in order."""
-        room = self._spec.capacity - self._fill()
-        while room > 0 and self.blocked and self._waiting is not None:
+        while self.blocked and self._waiting is not None and self._fill() < self._spec.capacity:
             envelope, sender = self._waiting.pop()
             self.blocked -= 1
-            room -= 1
             self.put_extra(envelope)
             if sender is not None:
                 trio.lowlevel.reschedule(sender)
@@ -268,11 +266,8 @@ class Mailbox:
             StashFull: There is no room for it.
         """
         if self._stash is None:
-            self._stash = deque()
-        if len(self._stash) >= self._spec.stash:
-            raise StashFull(f"{len(self._stash)} messages are stashed; the stash holds {self._spec.stash}")
-        envelope.move(Stage.STASHED)
-        self._stash.append(envelope)
+            self._stash = Stash(self._spec.stash)
+        self._stash.add(envelope)
 
     def unstash(self) -> int:
         """Put all that was set aside back, before all others in their lanes and in its order; return how many."""

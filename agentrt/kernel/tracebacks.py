@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import textwrap
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from types import CodeType, TracebackType
 
 #: Frames kept of a traceback, the innermost ones.
