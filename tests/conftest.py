@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -18,3 +19,16 @@ def _fresh_logging() -> Iterator[None]:
     for handler in list(logging.getLogger().handlers):
         if handler not in handlers:
             logging.getLogger().removeHandler(handler)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell the times to recover that tests recorded: they are reported and never asserted."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    rows = [(report.nodeid, dict(report.user_properties)) for report in reports if report.when == "call"]
+    rows = [(name, told) for name, told in rows if "recovered" in told or "soak" in told]
+    if rows:
+        terminalreporter.section("time to recover")
+    for name, told in rows:
+        seconds = ", ".join(f"{sign} {value}" for sign, value in told.items() if sign not in ("recovered", "soak"))
+        text = told.get("soak") or f"{told['recovered']:8.3f} s ({seconds})"
+        terminalreporter.write_line(f"{name.rpartition('::')[2]}: {text}")
