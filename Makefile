@@ -10,7 +10,7 @@ WORKERS ?= 3
 # functions of one type may be async for the sake of the others.
 ASYNC_RULES := --enable=ASYNC1,ASYNC2,ASYNC3,ASYNC900,ASYNC913 --disable=ASYNC109,ASYNC124
 
-.PHONY: demo test lint types floors simulate benchmarks plant-bugs fmt clean
+.PHONY: demo test lint types floors simulate benchmarks reliability soak plant-bugs fmt clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/newsroom/demo.py
@@ -38,6 +38,14 @@ simulate: $(VENV)/dev.stamp
 # Takes half an hour, wants a quiet machine, and is no part of the tests. Peers get environments of their own.
 benchmarks: $(VENV)/dev.stamp
 	$(BIN)/python tests/benchmarks/run.py --peers all --install $(BENCHMARK_ARGS)
+
+# Plays the failure matrix with the peers beside, some minutes, and writes docs/reliability.md.
+reliability: $(VENV)/dev.stamp
+	$(BIN)/python tests/reliability/run.py --install --write $(RELIABILITY_ARGS)
+
+# An hour of random faults; SOAK_ARGS="--hours 8 --seed 7" for a night that can be repeated.
+soak: $(VENV)/dev.stamp
+	$(BIN)/python tests/chaos/soak_nats.py $(SOAK_ARGS)
 
 # Proves that the tests find mistakes; takes some minutes, and is no part of the tests either.
 plant-bugs: $(VENV)/dev.stamp

@@ -96,7 +96,13 @@ async def obey(nc, command):
 
 
 async def main():
-    nc = await natsio.connect(*terms.URLS, user=terms.USER, password=terms.password, max_reconnect_attempts=-1)
+    nc = await natsio.connect(
+        *terms.URLS,
+        user=terms.USER,
+        password=terms.password,
+        max_reconnect_attempts=-1,
+        ignore_auth_error_abort=True,
+    )
     js = nc.jetstream()
     try:
         stream = await js.stream(terms.STREAM)

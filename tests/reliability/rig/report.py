@@ -28,7 +28,8 @@ a restart.
 
 - The **time to recover** is counted from the moment at which the server can be used again (a connection of the rig's
   own gets an answer from JetStream, or the network passes bytes again) until all three work: a message stored *and*
-  consumed, the subscription, the watch. Who does not come back within {limit:g} s is told with what stays dead.
+  consumed, the subscription, the watch. **Never** is: not within {limit:g} s; where some of it came back, what did not
+  stands there.
 - **Lost** is what JetStream acknowledged to the client and its consumer was never given. What a fault destroys with the
   store is not counted. Of a client whose consumer is dead it is what lay there undelivered at the end; it is still in
   the stream, for a client that is started anew.

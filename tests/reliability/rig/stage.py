@@ -22,6 +22,8 @@ ROOT = HERE.parents[1]
 HOST = "bus.test"
 STREAM, DURABLE, BUCKET, TASKS = "FEED", "worker", "state", "t.tasks"
 _QUIET = 0.05
+# The server's default.
+_MAX_PAYLOAD = 1024 * 1024
 
 
 @attrs.frozen
@@ -128,7 +130,7 @@ async def stage(
     signals = folder / "signals"
     signals.mkdir(parents=True)
     (signals / "password").write_text(nodes[0].password)
-    (signals / "max_payload").write_text("1000000" if "max_payload" not in settings else str(settings["max_payload"]))
+    (signals / "max_payload").write_text(str(_MAX_PAYLOAD))
     proxy = TcpProxy(nodes[0].port)
     try:
         async with trio.open_nursery() as nursery:
@@ -139,8 +141,6 @@ async def stage(
                 [client.python, str(HERE / "contenders" / f"{client.module}.py"), ",".join(urls), str(signals)],
                 stdout=subprocess.PIPE,
                 stderr=(folder / "client.log").open("wb"),
-                env=os.environ
-                | {"PYTHONPATH": os.environ.get("W", str(ROOT)) if client.module == "agentrt_bus" else ""},
             )
             try:
                 here = Stage(nodes, proxy, process, Ledger(), signals)
