@@ -28,6 +28,7 @@ _LAST_FLUSH = 1.0
 _JETSTREAM_RETRY = 0.5
 # One try gets so long at least, however many servers there are.
 _LEAST = 0.1
+_ASK_AGAIN = 0.5
 
 
 @attrs.define
@@ -298,7 +299,10 @@ class Driver:
 
         async def ask(subject: str, body: bytes) -> jetstream.Answered:
             with trio.fail_after(limit):
-                return await client.request(subject, body)
+                while True:
+                    # A cluster that elects a leader drops what it is asked meanwhile. All of it may be asked twice.
+                    with trio.move_on_after(_ASK_AGAIN):
+                        return await client.request(subject, body)
 
         try:
             await (self._assets.probe if probe else self._assets.ensure)(ask, topology)
