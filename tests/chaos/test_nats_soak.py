@@ -11,7 +11,7 @@ import trio
 from chaos.soak_nats import soak
 
 
-@pytest.mark.parametrize("seconds", [45, pytest.param(3600, marks=[pytest.mark.soak, pytest.mark.timeout(5000)])])
+@pytest.mark.parametrize("seconds", [30, pytest.param(3600, marks=[pytest.mark.soak, pytest.mark.timeout(5000)])])
 async def test_random_faults_lose_no_message_and_leave_nothing_behind(
     seconds: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ):

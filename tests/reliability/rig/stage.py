@@ -137,11 +137,12 @@ async def stage(
             await nursery.start(proxy.run)
             await _start(nodes, settings)
             urls = [f"nats://{HOST}:{proxy.port if proxied else node.port}" for node in nodes]
-            process = await trio.lowlevel.open_process(
-                [client.python, str(HERE / "contenders" / f"{client.module}.py"), ",".join(urls), str(signals)],
-                stdout=subprocess.PIPE,
-                stderr=(folder / "client.log").open("wb"),
-            )
+            with (folder / "client.log").open("wb") as log:
+                process = await trio.lowlevel.open_process(
+                    [client.python, str(HERE / "contenders" / f"{client.module}.py"), ",".join(urls), str(signals)],
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                )
             try:
                 here = Stage(nodes, proxy, process, Ledger(), signals)
                 nursery.start_soon(_read, process, here.ledger)
@@ -199,10 +200,11 @@ async def _ask_patiently(node: Node, subject: str, body: str) -> dict[str, dict[
 async def _read(process: trio.Process, ledger: Ledger) -> None:
     assert process.stdout is not None
     rest = b""
-    async for data in process.stdout:
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            ledger.take(json.loads(line))
+    async with process.stdout:
+        async for data in process.stdout:
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                ledger.take(json.loads(line))
 
 
 async def _warm(here: Stage, folder: Path) -> None:
