@@ -100,7 +100,7 @@ async def soak(seconds: float, seed: int, folder: Path, tell: Callable[[str], No
         await here.settle(GUARD)
         ledger = here.ledger
         found.stored, found.lost = len(ledger.stored), len(ledger.lost())
-        found.destroyed, found.again = len(ledger.destroyed), ledger.again
+        found.destroyed, found.again = len(ledger.destroyed()), ledger.again
     return found
 
 

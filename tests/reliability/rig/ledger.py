@@ -10,6 +10,8 @@ import trio
 
 #: What has to be seen again before a client counts as recovered.
 SIGNS = ("tasks", "core", "watch")
+# As the clients have it.
+_IN_FLIGHT = 64
 
 
 @attrs.define
@@ -26,7 +28,7 @@ class Ledger:
     seen: dict[str, list[tuple[int, float]]] = attrs.field(factory=lambda: {"core": [], "watch": []})
     said: Counter[str] = attrs.field(factory=Counter)
     failures: Counter[str] = attrs.field(factory=Counter)
-    destroyed: set[int] = attrs.field(factory=set)
+    _horizon: int = -1
     _heard: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
     def take(self, line: dict[str, Any]) -> None:
@@ -49,12 +51,24 @@ class Ledger:
         await self._heard.park()
 
     def destroy(self) -> None:
-        """Note that the fault took with it whatever is stored and not done, or on its way."""
-        self.destroyed.update(set(self.stored) - set(self.done))
+        """Note that the fault took the store: with it goes what was not done yet, and what was on its way to it.
+
+        What was on its way cannot be told apart: its acknowledgement may lie unread in a socket. It is bounded by how
+        much a client has in flight.
+        """
+        self._horizon = max([*self.stored, *self.done, -_IN_FLIGHT - 1]) + _IN_FLIGHT
+
+    def missing(self) -> set[int]:
+        """Return the messages that were acknowledged and never came, whatever the reason."""
+        return set(self.stored) - set(self.done)
 
     def lost(self) -> set[int]:
-        """Return the messages that were acknowledged and never came."""
-        return set(self.stored) - set(self.done) - self.destroyed
+        """Return those of them that no fault destroyed."""
+        return {number for number in self.missing() if number > self._horizon}
+
+    def destroyed(self) -> set[int]:
+        """Return those of them that went with the store."""
+        return self.missing() - self.lost()
 
     def back(self, since: float, felt: float = 0.0) -> dict[str, float]:
         """Return the seconds from *since* to each sign of life.

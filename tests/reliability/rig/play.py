@@ -46,5 +46,5 @@ async def play(fault: Fault, client: Client, folder: Path, *, limit: float) -> R
         await here.settle(limit if "tasks" in back else 1)
         ledger = here.ledger
         return Result(
-            back, len(ledger.stored), len(ledger.lost()), len(ledger.destroyed), ledger.again, dict(ledger.failures)
+            back, len(ledger.stored), len(ledger.lost()), len(ledger.destroyed()), ledger.again, dict(ledger.failures)
         )
