@@ -3,7 +3,7 @@
 import asyncio
 
 import terms
-from faststream.nats import JStream, NatsBroker, PullSub
+from faststream.nats import JStream, KvWatch, NatsBroker, PullSub
 from faststream.nats.annotations import NatsMessage
 from faststream.security import SASLPlaintext
 from nats.js.api import ConsumerConfig, DeliverPolicy
@@ -15,7 +15,7 @@ broker = NatsBroker(terms.URLS, security=security, max_reconnect_attempts=-1, lo
 
 @broker.subscriber(
     terms.TASKS,
-    stream=JStream(terms.STREAM, subjects=[terms.TASKS]),
+    stream=JStream(terms.STREAM, subjects=[terms.TASKS], declare=not terms.declared()),
     durable=terms.DURABLE,
     config=ConsumerConfig(ack_wait=2),
     deliver_policy=DeliverPolicy.ALL,
@@ -31,7 +31,7 @@ async def heard(message: NatsMessage) -> None:
         terms.say("core", int(message.body))
 
 
-@broker.subscriber(terms.KEY, kv_watch=terms.BUCKET)
+@broker.subscriber(terms.KEY, kv_watch=KvWatch(terms.BUCKET, declare=not terms.declared()))
 async def changed(message: NatsMessage) -> None:
     if message.body:
         terms.say("watch", int(message.body))
@@ -90,7 +90,7 @@ async def obey(command):
 
 async def main():
     await broker.start()
-    bucket = await broker.key_value(bucket=terms.BUCKET)
+    bucket = await broker.key_value(bucket=terms.BUCKET, declare=not terms.declared())
     async with asyncio.TaskGroup() as group:
         for part in (produce(), sign(bucket)):
             group.create_task(part)

@@ -46,6 +46,11 @@ def password() -> str:
     return (FOLDER / "password").read_text()
 
 
+def declared() -> bool:
+    """Whether the stream and the bucket are there already, as an operator made them."""
+    return (FOLDER / "declared").exists()
+
+
 def stopped() -> bool:
     """Whether no more is to be published."""
     return (FOLDER / "stop").exists()

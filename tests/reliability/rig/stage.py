@@ -131,6 +131,8 @@ async def stage(
     signals.mkdir(parents=True)
     (signals / "password").write_text(nodes[0].password)
     (signals / "max_payload").write_text(str(_MAX_PAYLOAD))
+    if clustered:
+        (signals / "declared").touch()
     proxy = TcpProxy(nodes[0].port)
     try:
         async with trio.open_nursery() as nursery:
