@@ -74,7 +74,7 @@ class PullConsumer:
         durable: The consumer's name.
         batch: Messages asked for at once.
         ack_wait: Seconds after which the server delivers again.
-        confirm: Sends a settlement and waits until the server has it.
+        confirming: Gives what sends the settlement of a delivery that comes now, and waits until the server has it.
         on_missing: Called where the stream or the consumer is gone.
     """
 
@@ -85,13 +85,13 @@ class PullConsumer:
         *,
         batch: int,
         ack_wait: float,
-        confirm: Confirm,
+        confirming: Callable[[], Confirm],
         on_missing: Callable[[], None],
     ) -> None:
         self._next_subject = f"{jetstream.API}CONSUMER.MSG.NEXT.{stream}.{durable}"
         self._batch = batch
         self._ack_wait = ack_wait
-        self._confirm = confirm
+        self._confirming = confirming
         self._on_missing = on_missing
         self._held: deque[_Held] = deque()
         self._arrived = trio.lowlevel.ParkingLot()
@@ -187,7 +187,7 @@ class PullConsumer:
             origin.attempt,
             origin.sequence,
             message.reply,
-            self._confirm,
+            self._confirming(),
         )
         if self._closed:
             self._give_back(delivery)

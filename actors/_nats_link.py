@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -38,6 +39,7 @@ _TRY = 5.0
 _CONFIRM_TIMEOUT = 30.0
 _CONFIRM_TRY = 2.0
 _CONFIRM_TRIES = 2
+_CONFIRM_RENEWED = 0.25
 _RETRY = Backoff(initial=0.05, factor=2.0, maximum=1.0)
 
 _T = TypeVar("_T")
@@ -94,6 +96,7 @@ class NatsLink:
         self._linked = Flag()
         self._nudged = Flag()
         self._ensured: Topology | None = None
+        self._renewals = 0
         self._tries: set[trio.CancelScope] = set()
         self._jitter: Callable[[], float] = random.random
 
@@ -148,11 +151,21 @@ class NatsLink:
 
         return await self._insist(what, once, self.ready, timeout)
 
-    async def confirm(self, reply: str, body: bytes) -> None:
+    def confirming(self) -> Callable[[str, bytes], Awaitable[None]]:
+        """Return what settles a delivery that comes now; see :meth:`confirm`."""
+        return partial(self.confirm, self._renewals)
+
+    async def confirm(self, since: int, reply: str, body: bytes) -> None:
         """Settle a delivery and wait until the server has that.
 
         A server that was killed may have forgotten that it delivered the message. It then says nothing to this, and
-        delivers the message again; so silence on a connection that answers its probes is not waited for long.
+        delivers the message again; so silence on a connection that answers its probes is not waited for long, and
+        hardly at all where a stream was made anew since the delivery.
+
+        Args:
+            since: How often a stream had been made anew when the message was delivered.
+            reply: Where its settlement goes.
+            body: What is said of it.
 
         Raises:
             BusUnavailable: It was not confirmed; the message may come again.
@@ -161,13 +174,14 @@ class NatsLink:
 
         async def once(client: NatsClient) -> bool:
             nonlocal silent
-            message = None
-            with trio.move_on_after(_CONFIRM_TRY):
+            message, is_renewed = None, self._renewals != since
+            with trio.move_on_after(_CONFIRM_RENEWED if is_renewed else _CONFIRM_TRY):
                 message = await client.request(reply, body)
             if message is None:
                 # Only a PONG shows that the silence is the server's answer and not the connection's.
                 await client.flush()
-                silent += not client.lost.is_set()
+                if not client.lost.is_set():
+                    silent += _CONFIRM_TRIES if is_renewed else 1
                 return False
             if message.status:
                 jetstream.read(message)
@@ -297,6 +311,7 @@ class NatsLink:
 
     def renew(self) -> None:
         """Have everything that waits for an answer asked again: a stream was made anew, and may not have heard it."""
+        self._renewals += 1
         for scope in self._tries:
             scope.cancel()
 

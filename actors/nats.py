@@ -174,7 +174,7 @@ class NatsBus:
             durable,
             batch=batch,
             ack_wait=float("inf") if spec is None else spec.ack_wait,
-            confirm=link.confirm,
+            confirming=link.confirming,
             on_missing=link.nudge,
         )
         link.consumers.add(consumer)

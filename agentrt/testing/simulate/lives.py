@@ -10,7 +10,7 @@ from agentrt.testing.simulate.plan import ActorPlan, Ending, SupervisorPlan
 from agentrt.testing.simulate.world import EXITS, Life, Violation, World
 
 #: Seconds between being cancelled and being pierced, and from there to being given up, as the kernel documents them.
-PIERCED_AFTER, GIVEN_UP_AFTER = 5.0, 1.0
+PIERCED_AFTER, GIVEN_UP_AFTER = 6.0, 1.0
 #: Seconds between being cancelled and being given up.
 PATIENCE = PIERCED_AFTER + GIVEN_UP_AFTER
 #: Ends that read as if nothing had gone wrong by itself.

@@ -243,7 +243,8 @@ class SupervisorModel:
             yield Violation("backoff", f"{record.path} counts attempt {attempt}, not {record.attempts}")
         if not delay_is_right(record.plan.backoff, attempt, delay):
             yield Violation("backoff", f"{record.path} waits {delay:g} s before attempt {attempt}")
-        record.attempts = {attempt}
+        # Where somebody asked for it at this moment, that may come after this, and begins to count anew.
+        record.attempts = {attempt} if record.is_sure else {attempt, 0}
 
     def _take_along(self, record: Record, due: float, now: float) -> None:
         for one in self.records.values():
