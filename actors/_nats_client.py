@@ -20,11 +20,12 @@ from typing import Any
 import attrs
 import trio
 import trio_asyncio
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
 from nats.aio.subscription import Subscription
 from nats.protocol import command
 
 from actors._nats_complaints import Complaints, ConnectionLost, Denied, Request
+from actors._nats_login import options
 from agentrt.policy import PoolServer
 from agentrt.ports import BusError, Headers
 
@@ -122,7 +123,7 @@ class NatsClient:
         """The other servers of the cluster, as this one told."""
         return tuple(self.server.neighbour(uri.netloc) for uri in self._nc.discovered_servers if uri.hostname)
 
-    async def connect(self, server: PoolServer, credentials: Mapping[str, Any], *, name: str, timeout: float) -> None:
+    async def connect(self, server: PoolServer, login: Mapping[str, str | None], *, name: str, timeout: float) -> None:
         """Connect once.
 
         Raises:
@@ -131,7 +132,7 @@ class NatsClient:
         self._server = server
         with trio.move_on_after(timeout) as scope:
             try:
-                await self._loop.run_aio_coroutine(self._connect(server, credentials, name, timeout))
+                await self._loop.run_aio_coroutine(self._connect(server, login, name, timeout))
             except Exception as error:
                 # "No servers" hides the cause, which only the error callback heard.
                 raise ConnectionLost(describe(self._last_error or error)) from error
@@ -149,7 +150,7 @@ class NatsClient:
         self._inbox = self.new_inbox() + "."
         self.subscribe(self._inbox + "*", self._on_answer, self._on_deaf)
 
-    async def _connect(self, server: PoolServer, credentials: Mapping[str, Any], name: str, timeout: float) -> None:
+    async def _connect(self, server: PoolServer, login: Mapping[str, str | None], name: str, timeout: float) -> None:
         # What the server complains of is judged here: the library would close for good, and not return until a peer
         # that may never read again had read all.
         self._nc._process_err = self._on_complaint
@@ -166,7 +167,7 @@ class NatsClient:
             closed_cb=self._on_closed,
             disconnected_cb=self._on_closed,
             lame_duck_mode_cb=self._on_leaving,
-            **{**tls_name, **credentials},
+            **{**tls_name, **options(login, RawCredentials)},
         )
 
     def _tasks(self) -> list[asyncio.Task[Any]]:

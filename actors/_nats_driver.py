@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -168,7 +168,7 @@ class Driver:
                 troubles.append(f"{server}: {lost}" if len(servers) > 1 else str(lost))
         raise ConnectionLost("; ".join(sorted(troubles)))
 
-    def _credentials(self) -> dict[str, Any]:
+    def _credentials(self) -> dict[str, str | None]:
         try:
             return {key: value for key, value in self.settings.credentials().items() if value}
         except Exception as error:
@@ -176,7 +176,7 @@ class Driver:
             msg = f"the credentials cannot be read: {describe(error)}"
             raise ConnectionLost(msg) from error
 
-    async def _connect(self, server: PoolServer, credentials: dict[str, Any], timeout: float) -> NatsClient:
+    async def _connect(self, server: PoolServer, credentials: dict[str, str | None], timeout: float) -> NatsClient:
         client = NatsClient(self.link.ledger.problem)
         try:
             await client.connect(server, credentials, name=self.settings.name, timeout=timeout)

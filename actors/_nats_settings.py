@@ -25,7 +25,7 @@ class NatsSettings:
 
     Args:
         url: ``nats://`` or ``tls://``; several are separated by commas.
-        credentials: Returns ``user`` and ``password``, or ``token``; called at each attempt.
+        credentials: Returns what to log in with, as :func:`agentrt.config.bus_login` does; called at each attempt.
         name: What the server calls this connection.
         connect_timeout: For one attempt.
         probe_interval: Between two probes.

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from agentrt.config import Loaded, Secret, resolve_secret
+from agentrt.config import Loaded, bus_login
 from agentrt.fleet import Batteries
 from agentrt.kernel import ChildSpec, SupervisorSpec, WhenExhausted, open_runtime
 from agentrt.ports import Bus
@@ -28,12 +28,9 @@ async def open_bus(loaded: Loaded, *, url: str, token: str | None, name: str) ->
     """
 
     def credentials() -> Mapping[str, str | None]:
-        bus = loaded.config.bus
-        return {
-            "user": bus.user,
-            "password": _secret(loaded, bus.password),
-            "token": token or _secret(loaded, bus.token),
-        }
+        if token is not None:
+            return {"token": token}
+        return bus_login(loaded.config.bus, os.environ, loaded.folder)
 
     # Where a secret is missing, that is said at once, and not tried again until the time is up.
     credentials()
@@ -45,7 +42,3 @@ async def open_bus(loaded: Loaded, *, url: str, token: str | None, name: str) ->
     child = ChildSpec(id="bus", factory=lambda: battery(bus), when_exhausted=WhenExhausted.ESCALATE)
     async with batteries.around("nats"), open_runtime(SupervisorSpec(id=name, children=(child,))):
         yield bus
-
-
-def _secret(loaded: Loaded, secret: Secret | None) -> str | None:
-    return None if secret is None else resolve_secret(secret, os.environ, loaded.folder)

@@ -18,6 +18,7 @@ from agentrt.config.convert import (
 )
 from agentrt.config.environment import Source
 from agentrt.config.loader import Loaded, load
+from agentrt.config.login import bus_login
 from agentrt.config.model import (
     ActorsConfig,
     AgentConfig,
@@ -80,6 +81,7 @@ __all__ = [
     "Size",
     "Source",
     "breaker",
+    "bus_login",
     "flood_gate",
     "format_duration",
     "format_size",

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 import attrs
 
 from agentrt.config.hooks import key_of
+from agentrt.config.login import login_faults
 from agentrt.config.model import AgentConfig, Config, Name
 from agentrt.config.orders import orders
 from agentrt.config.problems import Fault, KeyPath, did_you_mean, dotted, shown
@@ -35,6 +36,7 @@ def cross_check(draft: Draft, written: Collection[KeyPath]) -> Iterator[Fault]:
     yield from _fallbacks(draft.config)
     yield from _roles(draft)
     yield from tool_server_faults(draft)
+    yield from login_faults(draft)
 
 
 def unused(config: Config) -> Iterator[Fault]:

@@ -60,6 +60,17 @@ class BusConfig:
     user: str | None = None
     password: Secret | None = None
     token: Secret | None = None
+    #: The seed of a user's nkey.
+    nkey: Secret | None = None
+    #: A credentials file: a user JWT and its seed.
+    creds: Secret | None = None
+    #: Whom to trust, as PEM; else whom the system trusts. With any of these, and with ``tls://``, TLS is spoken.
+    tls_ca: Path | None = None
+    #: With *tls_key*: what the fleet shows for itself.
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    #: The name in the server's certificate, where it is not the one in the URL.
+    tls_name: str | None = None
     connect_timeout: Duration = positive(15.0)
     probe_interval: Duration = positive(2.0)
     #: Not ready when no probe was answered for this long.

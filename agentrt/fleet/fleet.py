@@ -19,11 +19,10 @@ from agentrt.config import (
     Duration,
     Loaded,
     Name,
-    Secret,
     breaker,
+    bus_login,
     load_class,
     path_of,
-    resolve_secret,
     servers_of,
 )
 from agentrt.fleet.batteries import Batteries
@@ -337,11 +336,7 @@ class _Builder:
         """Read what a connection logs in with; done anew for each attempt, so that a rotated secret is picked up."""
         if self.server is not None:
             return self.server.credentials()
-        bus = self._config.bus
-        return {"user": bus.user, "password": self._secret(bus.password), "token": self._secret(bus.token)}
-
-    def _secret(self, secret: Secret | None) -> str | None:
-        return None if secret is None else resolve_secret(secret, self._environ, self._loaded.folder)
+        return bus_login(self._config.bus, self._environ, self._loaded.folder)
 
     def _class_of(self, name: str, classes: Mapping[str, type[Agent]]) -> type[Agent]:
         if name in classes:

@@ -421,7 +421,7 @@ async def test_an_expired_jwt_is_replaced_by_what_its_file_has_now(
     creds = tmp_path / "user.creds"
     creds.write_text(operator.credentials(time.time() + 4))
     with trio.fail_after(30):
-        async with run_bus(nats_server, credentials=lambda: {"user_credentials": str(creds)}, **FAST) as running:
+        async with run_bus(nats_server, credentials=lambda: {"creds": creds.read_text()}, **FAST) as running:
             bus = running.bus
             await ready(bus)
             async with bus.subscribe("t.x") as inbox:

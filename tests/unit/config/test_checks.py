@@ -33,6 +33,24 @@ SEARCHED = "is not configured at any scope; searched mcp.agents.editor, mcp.role
                 "else the bus is never ready for long; raise probe_limit or lower probe_interval"
             ),
         ),
+        # Logins.
+        (
+            "[bus]\nuser = 'u'\npassword = 'env:P'\ntoken = 'env:T'",
+            "9: bus.token: there are two ways to log in: 'user' and 'token'; leave one of them out",
+        ),
+        (
+            "[bus]\ncreds = 'file:a.creds'\nnkey = 'env:N'",
+            "7: bus.creds: there are two ways to log in: 'nkey' and 'creds'; leave one of them out",
+        ),
+        ("[bus]\nuser = 'u'", "7: bus.user: 'user' stands without 'password'; add password, or leave user out"),
+        (
+            "[bus]\npassword = 'env:P'",
+            "7: bus.password: 'password' stands without 'user'; add user, or leave password out",
+        ),
+        (
+            "[bus]\ntls_key = 'k.pem'",
+            "7: bus.tls_key: 'tls_key' stands without 'tls_cert'; add tls_cert, or leave tls_key out",
+        ),
         (
             "[memory]\nserver_limit = '64MiB'\nserver_warn = '64MiB'",
             (

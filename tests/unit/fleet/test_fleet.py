@@ -437,16 +437,16 @@ async def test_a_fleet_with_a_bus_of_its_own_brings_no_server(
     """Every connection gets the URL, a name, and credentials that are read anew each time."""
     (tmp_path / "password").write_text("first")
     bus = Bus()
-    more = '[bus]\nurl = "nats://example.org:4222"\nuser = "desk"\npassword = "file:password"\ntoken = "env:TOKEN"'
+    more = '[bus]\nurl = "nats://example.org:4222"\nuser = "desk"\npassword = "file:password"'
     loaded = load(fleet_config(more, editor=""), {})
     classes = {"editor": Good}
     async with open_fleet(
-        loaded, batteries=in_memory(nats=bus), environ={"TOKEN": "t"}, classes=classes, **virtual(tmp_path)
+        loaded, batteries=in_memory(nats=bus), environ={}, classes=classes, **virtual(tmp_path)
     ) as fleet:
         assert ["newsroom-editor", "newsroom-fleet"] == [one["name"] for one in bus.opened]
         assert {"nats://example.org:4222"} == {one["url"] for one in bus.opened}
         credentials = bus.opened[0]["credentials"]
-        assert {"user": "desk", "password": "first", "token": "t"} == credentials()
+        assert {"user": "desk", "password": "first"} == {key: value for key, value in credentials().items() if value}
         (tmp_path / "password").write_text("second")
         assert "second" == credentials()["password"]
         assert ("newsroom", "nats://example.org:4222", None) == (fleet.name, fleet.bus_url, fleet.bus_token)

@@ -1,0 +1,58 @@
+"""How a login is said to nats-py: its names, and a TLS context from the files as they are now."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: What nats-py calls each kind of login.
+_NAMES = {"user": "user", "password": "password", "token": "token", "nkey": "nkeys_seed_str"}
+
+
+class BadLogin(Exception):
+    """What is to be logged in with cannot be used; says which part, and never its value."""
+
+
+def options(login: Mapping[str, str | None], raw_credentials: Callable[[str], Any]) -> dict[str, Any]:
+    """Return the options of nats-py's connect.
+
+    Args:
+        login: As :func:`agentrt.config.login.bus_login` returns it.
+        raw_credentials: Makes of a credentials file's text what nats-py takes.
+
+    Raises:
+        BadLogin: A key or a certificate is none, or cannot be read.
+    """
+    found: dict[str, Any] = {name: login[key] for key, name in _NAMES.items() if login.get(key)}
+    if (seed := login.get("nkey")) and not seed.strip().startswith("SU"):
+        raise BadLogin("nkey is not the seed of a user: such a seed begins with SU")
+    if creds := login.get("creds"):
+        if "BEGIN NATS USER JWT" not in creds or "NKEY SEED" not in creds:
+            raise BadLogin("creds is not a credentials file: it has to hold a user JWT and its seed")
+        found["user_credentials"] = raw_credentials(creds)
+    if any(login.get(key) for key in ("tls_ca", "tls_cert", "tls_key")):
+        found["tls"] = _context(login)
+    if name := login.get("tls_name"):
+        found["tls_hostname"] = name
+    return found
+
+
+def _context(login: Mapping[str, str | None]) -> ssl.SSLContext:
+    authority, certificate, key = (login.get(name) for name in ("tls_ca", "tls_cert", "tls_key"))
+    try:
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=authority)
+    except (OSError, ssl.SSLError) as error:
+        raise BadLogin(f"tls_ca {authority}: {_why(error)}") from error
+    if certificate is not None:
+        try:
+            context.load_cert_chain(certificate, key)
+        except (OSError, ssl.SSLError) as error:
+            raise BadLogin(f"tls_cert {certificate} with tls_key {key}: {_why(error)}") from error
+    return context
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return "it is no PEM file, or the two do not belong together"
+    return str(getattr(error, "strerror", None) or error).lower()
