@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,9 @@ async def kill_again_and_again(load: Load, times: int) -> None:
             await trio.sleep(0.005)
         await trio.sleep(chance.uniform(0.0, 0.05))
         if load.session.pid is not None:
-            os.kill(load.session.pid, signal.SIGKILL)
+            # It may have ended by itself a moment ago, which is told a little later.
+            with suppress(ProcessLookupError):
+                os.kill(load.session.pid, signal.SIGKILL)
             await trio.sleep(0.001)
     load.done = True
 

@@ -212,22 +212,23 @@ async def test_a_cancellation_at_any_moment_loses_no_process(mark):
 
 async def test_nothing_of_the_reaper_is_left_when_nobody_holds_it(mark):
     """Neither itself, nor the keeper that it has ready."""
-    reaper, before = Reaper(), set(keepers())
+    reaper = Reaper()
     with reaper.held():
         process = await reaper.spawn(("cat",), env={MARK: mark}, cwd=None)
-        assert set(keepers()) > before
+        top = psutil.Process(reaper._process.pid)
+        with trio.fail_after(30):
+            # The keeper of the child, and the next one's.
+            await until(lambda: len(top.children()) == 2)
+        family = [top, *top.children()]
         process.signal(signal.SIGKILL)
         await process.wait()
         await process.aclose()
     with trio.fail_after(30):
-        await until(lambda: set(keepers()) <= before)
+        await until(lambda: not any(is_alive(one) for one in family))
 
 
-def keepers() -> list[int]:
-    """Find the reaper of this process and its keepers, by their program."""
-    return [
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if any(part.endswith("_reaper.py") for part in process.info["cmdline"] or ())
-        and process.status() != psutil.STATUS_ZOMBIE
-    ]
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
