@@ -22,9 +22,14 @@ def _fresh_logging() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Tell the times to recover that tests recorded: they are reported and never asserted."""
+    """Tell the times to notice and to recover that tests recorded: they are reported and never asserted."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
     rows = [(report.nodeid, dict(report.user_properties)) for report in reports if report.when == "call"]
+    noticed = [(name, told["noticed"]) for name, told in rows if "noticed" in told]
+    if noticed:
+        terminalreporter.section("time to notice")
+    for name, seconds in noticed:
+        terminalreporter.write_line(f"{name.rpartition('::')[2]}: {seconds:8.3f} s")
     rows = [(name, told) for name, told in rows if "recovered" in told or "soak" in told]
     if rows:
         terminalreporter.section("time to recover")
