@@ -153,6 +153,10 @@ class Cell:
 
     async def submit(self, envelope: Envelope) -> None:
         """Queue a message, waiting for room where the mailbox blocks."""
+        if self.incarnation is not None and self.incarnation.serving.is_asking:
+            # Nobody else makes room, so it would wait for ever.
+            self.submit_nowait(envelope)
+            return
         self._check_open()
         if await self.mailbox.put(envelope):
             self._tell_of_drops()

@@ -71,7 +71,10 @@ async def live(life: Incarnation) -> None:  # noqa: C901 - to call a part costs 
 
 def _begin(life: Incarnation) -> None:
     """Make the actor, which counts as started where it has no start hook."""
-    life.actor = actor = life.cell.runtime.factory_of(life.child.spec)()
+    made = life.cell.runtime.factory_of(life.child.spec)()
+    if not isinstance(made, Actor):
+        raise TypeError(f"the factory of {life.cell.path} made {made!r}, which is no Actor")
+    life.actor = actor = made
     actor.context = ActorContext(life.cell, life)
     if type(actor).on_start is Actor.on_start:
         _has_started(life)

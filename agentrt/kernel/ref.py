@@ -89,7 +89,10 @@ class ActorRef(Generic[M_contra]):
             CallCycle: It waits, directly or not, for the caller, which handles a message itself.
             MailboxFull: No room, and its mailbox rejects.
             Refusal: The handler said no.
+            ValueError: *timeout* is no number.
         """
+        if timeout is not None and math.isnan(timeout):
+            raise ValueError("a call's timeout is not a number; leave it out, or give seconds or math.inf")
         serving = current_serving.get()
         parent = serving.in_hand if serving is not None else None
         deadline = math.inf if timeout is None else trio.current_time() + timeout
@@ -113,7 +116,7 @@ class ActorRef(Generic[M_contra]):
 
         Raises:
             ActorDied: The actor is gone for good.
-            MailboxFull: No room, and its mailbox rejects.
+            MailboxFull: No room, and its mailbox rejects; or it is the caller's own, who alone makes room.
         """
         if not self._mailbox.accept(message, self._cell):
             await self._cell.submit(Cast(message, self._cell))

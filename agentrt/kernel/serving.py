@@ -53,6 +53,7 @@ class Serving:
         "_scope",
         "_set_aside",
         "_stopping",
+        "_task",
         "_token",
         "in_hand",
         "is_active",
@@ -67,6 +68,7 @@ class Serving:
         self._scope: trio.CancelScope | None = None
         self._set_aside: Envelope | None = None
         self._stopping = False
+        self._task: trio.lowlevel.Task | None = None
         self._token: Token[Serving | None] | None = None
         self.in_hand: Envelope | None = None
         self.taken_at = 0.0
@@ -78,6 +80,11 @@ class Serving:
     def is_idle(self) -> bool:
         """Whether it waits for a message."""
         return self.is_active and self.in_hand is None
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether the task that reads the mailbox is the one that asks this, from inside a handler."""
+        return self._task is trio.lowlevel.current_task()
 
     def stop(self) -> None:
         """Take no more messages; the one in hand is handled to its end."""
@@ -170,12 +177,13 @@ class Serving:
         """Begin to read."""
         self.is_active = True
         self.in_hand = None
+        self._task = trio.lowlevel.current_task()
         self._token = current_serving.set(self)
 
     def __exit__(self, *_: object) -> None:
         """Read no more; what was in hand stays there, to be settled."""
         self.is_active = False
-        self._scope = None
+        self._scope = self._task = None
         if self._token is not None:
             current_serving.reset(self._token)
             self._token = None

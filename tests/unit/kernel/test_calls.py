@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -35,6 +36,7 @@ from agentrt.kernel import (
     ChildSpec,
     Down,
     ExitKind,
+    MailboxFull,
     MailboxSpec,
     NoSuchChild,
     Refusal,
@@ -753,3 +755,29 @@ async def test_a_message_that_comes_while_nobody_reads_waits(autojump_clock) -> 
         ref = runtime.ref("top/b")
         await ref.cast(die)
         assert await ref.call(hello) == "b 2"
+
+
+async def test_who_casts_to_its_own_full_mailbox_is_told_and_does_not_wait(autojump_clock) -> None:
+    """Only its handler's end makes room, so waiting would never end."""
+    seen: list[object] = []
+
+    async def note(number: int, _actor: Actor) -> None:
+        seen.append(number)
+
+    async def flood(actor: Actor) -> None:
+        try:
+            for number in range(5):
+                await actor.ref.cast(partial(note, number))
+        except MailboxFull as full:
+            seen.append(str(full))
+
+    async with open_runtime(tree(probe("a", mailbox=MailboxSpec(capacity=2)))) as runtime:
+        await runtime.ref("top/a").call(flood)
+        await trio.sleep(1)
+    assert seen == ["2 messages wait; the mailbox holds 2", 0, 1]
+
+
+async def test_a_timeout_that_is_no_number_is_refused(autojump_clock) -> None:
+    async with open_runtime(tree(probe("a"))) as runtime:
+        with pytest.raises(ValueError, match="not a number"):
+            await runtime.ref("top/a").call(hello, math.nan)

@@ -302,6 +302,12 @@ async def test_a_failed_factory_is_a_failed_start(autojump_clock) -> None:
             pytest.fail("it never started")
 
 
+async def test_a_factory_that_makes_no_actor_says_what_it_made(autojump_clock) -> None:
+    with pytest.raises(TreeFailed, match="the factory of top/a made None, which is no Actor"):
+        async with open_runtime(tree(ChildSpec(id="a", factory=lambda: None))):
+            pytest.fail("it never started")
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
 async def test_what_ends_the_process_is_no_crash_and_ends_the_run_in_order(autojump_clock, error) -> None:
     """Not restarted, also out of a group; the others stop in order; the error itself comes out, not a group of it."""
