@@ -1,0 +1,51 @@
+"""What a battery offers to an agent and a fleet, as protocols; batteries implement them, nothing here does."""
+
+from __future__ import annotations
+
+from agentrt.ports.bus import Bus, BusMessage, Consumer, Delivery, Headers, KeyChange, Watch
+from agentrt.ports.errors import (
+    BusError,
+    BusRefused,
+    BusUnavailable,
+    KeyExists,
+    LimitReached,
+    MessageDropped,
+    NoResponders,
+    PayloadTooLarge,
+    PermissionDenied,
+    SlowConsumer,
+    WrongRevision,
+)
+from agentrt.ports.tools import BatteryMissing, ToolError, ToolSession
+from agentrt.ports.topology import BucketSpec, ConsumerSpec, Difference, Finding, Json, StreamSpec, Topology
+
+__all__ = [
+    "BatteryMissing",
+    "BucketSpec",
+    "Bus",
+    "BusError",
+    "BusMessage",
+    "BusRefused",
+    "BusUnavailable",
+    "Consumer",
+    "ConsumerSpec",
+    "Delivery",
+    "Difference",
+    "Finding",
+    "Headers",
+    "Json",
+    "KeyChange",
+    "KeyExists",
+    "LimitReached",
+    "MessageDropped",
+    "NoResponders",
+    "PayloadTooLarge",
+    "PermissionDenied",
+    "SlowConsumer",
+    "StreamSpec",
+    "ToolError",
+    "ToolSession",
+    "Topology",
+    "Watch",
+    "WrongRevision",
+]
