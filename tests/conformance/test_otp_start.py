@@ -47,7 +47,7 @@ class NeverUp(Actor):
     ("factory", "exit_", "says"),
     [
         (raises, "actor_crashed", "Boom: bad init"),
-        (returns_nothing, "actor_crashed", "AttributeError"),
+        (returns_nothing, "actor_crashed", "TypeError: the factory of top/bad made None"),
         (partial(Probe, Plan(start_fails=1)), "actor_crashed", "Boom: bad does not start"),
         (NeverUp, "actor_crashed", "its start took longer than 7 s"),
     ],
