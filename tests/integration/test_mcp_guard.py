@@ -158,7 +158,7 @@ async def test_a_call_in_flight_fails_at_once_and_is_not_done_twice(mark, tmp_pa
                 assert "killed by SIGKILL" in error["message"]
 
             nursery.start_soon(stall)
-            await until(lambda: client.status()["in_flight"] == 1)
+            await until((tmp_path / "done.busy").exists)
             os.kill(server, signal.SIGKILL)
         assert await client.server() != server
         await until(lambda: client.status()["unknown"] == 1)
@@ -174,7 +174,7 @@ async def test_a_call_that_only_reads_is_answered_by_the_next_server(mark, tmp_p
                 assert int((await client.call("slow", seconds=1))["result"]["content"][0]["text"]) != server
 
             nursery.start_soon(slow)
-            await until(lambda: client.status()["in_flight"] == 1)
+            await until((tmp_path / "done.busy").exists)
             os.kill(server, signal.SIGKILL)
         await until(lambda: client.status()["resent"] == 1)
 

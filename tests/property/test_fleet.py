@@ -224,7 +224,7 @@ def run(config: Path, seed: int, scenario: Callable[[FleetUnderTest], Any]) -> N
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     sent=st.lists(SENT, min_size=1, max_size=6),
     faults=st.lists(FAULTS, max_size=6).filter(bearable),

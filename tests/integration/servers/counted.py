@@ -27,6 +27,8 @@ hoard: list[bytearray] = []
 
 def call(name: str, arguments: dict[str, object]) -> str:
     """Do what a tool does."""
+    if name in {"slow", "stall"}:
+        options.file.with_suffix(".busy").touch()
     if name == "add":
         with options.file.open("a") as file:
             file.write(f"{arguments['what']}\n")
