@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -131,6 +131,14 @@ class EmbeddedServer:
         except OSError as error:
             return str(error)
         return lines[-1] if lines else "it said nothing"
+
+    def is_started_by(self, command: Sequence[str]) -> bool:
+        """Whether a process with this command line is this server, of this run or an earlier one.
+
+        Args:
+            command: Its words; none at all is what the system tells of a process that is just being executed.
+        """
+        return bool(command) and Path(command[0]).name == _BINARY and str(self.config_path) in command
 
     def prepare(self) -> None:
         """Write the configuration, readable by this user alone."""
@@ -263,7 +271,7 @@ def _end_leftover(server: EmbeddedServer) -> None:
         command = process.cmdline()
     except (OSError, ValueError, psutil.Error):
         return
-    if Path(command[0]).name != _BINARY or str(server.config_path) not in command:
+    if not server.is_started_by(command):
         return
     try:
         process.terminate()

@@ -111,6 +111,20 @@ async def test_a_server_that_a_killed_run_left_is_ended_first(tmp_path: Path):
         await bystander.wait()
 
 
+def test_only_its_own_command_line_tells_a_server_that_was_left(tmp_path: Path):
+    """A process that is just being executed has none yet, and is no server either."""
+    server = EmbeddedServer(tmp_path, MAX_STORE)
+    assert server.is_started_by([server.binary, "-c", str(server.config_path)])
+    others = (
+        [],
+        ["sleep", "60"],
+        [server.binary],
+        [server.binary, "-c", str(tmp_path / "other.conf")],
+        ["vi", str(server.config_path)],
+    )
+    assert [server.is_started_by(other) for other in others] == [False] * len(others)
+
+
 async def test_a_server_that_cannot_start_is_tried_ever_more_rarely(tmp_path: Path):
     """Once it ran it never gives up, so it runs as soon as what stands in its way is gone."""
     server = EmbeddedServer(tmp_path, MAX_STORE)
