@@ -7,7 +7,9 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import trio
@@ -32,10 +34,15 @@ class Node(RealServer):
     Args:
         folder: For its store, configuration and log.
         routes: Ports of the cluster, its own first; none where it stands alone.
+        settings: In its configuration at any time: a reload that changes what can only be read at a start is refused
+            whole, and without a word to whoever asked for it.
     """
 
-    def __init__(self, folder: Path, routes: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, routes: tuple[int, ...] = (), settings: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
         super().__init__(folder)
+        self._settings = settings
         folder.mkdir(parents=True, exist_ok=True)
         self.password = "first"
         self.denied = "t.denied"
@@ -60,7 +67,7 @@ class Node(RealServer):
             lines.append(
                 f'cluster {{ name: rig, listen: "127.0.0.1:{own}", routes: [ {routes} ], no_advertise: true }}'
             )
-        lines += [f"{key}: {value}" for key, value in settings.items()]
+        lines += [f"{key}: {value}" for key, value in {**self._settings, **settings}.items()]
         (self.folder / "nats.conf").write_text("\n".join(lines), encoding="utf-8")
 
     @property
@@ -142,10 +149,10 @@ async def _answer(node: Node, subject: str, **options: str) -> dict[str, Any]:
         return {"error": {"description": repr(error)}}
 
 
-def cluster_of_three(folder: Path) -> tuple[Node, ...]:
+def cluster_of_three(folder: Path, settings: Mapping[str, object]) -> tuple[Node, ...]:
     """Make three nodes that know each other."""
     routes = [free_port() for _ in range(3)]
     return tuple(
-        Node(folder / f"n{number}", (routes[number], *(port for port in routes if port != routes[number])))
+        Node(folder / f"n{number}", (routes[number], *(port for port in routes if port != routes[number])), settings)
         for number in range(3)
     )

@@ -128,7 +128,7 @@ async def stage(
     client: Client, folder: Path, *, clustered: bool = False, proxied: bool = False, **settings: object
 ) -> AsyncIterator[Stage]:
     """Set the stage and let the feed run; everything is taken down in the end."""
-    nodes = cluster_of_three(folder) if clustered else (Node(folder),)
+    nodes = cluster_of_three(folder, settings) if clustered else (Node(folder, settings=settings),)
     signals = folder / "signals"
     signals.mkdir(parents=True)
     (signals / "password").write_text(nodes[0].password)
@@ -139,7 +139,7 @@ async def stage(
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(proxy.run)
-            await _start(nodes, settings)
+            await _start(nodes)
             urls = [f"nats://{HOST}:{proxy.port if proxied else node.port}" for node in nodes]
             with (folder / "client.log").open("wb") as log:
                 process = await trio.lowlevel.open_process(
@@ -162,10 +162,10 @@ async def stage(
             node.kill()
 
 
-async def _start(nodes: Sequence[Node], settings: dict[str, object]) -> None:
+async def _start(nodes: Sequence[Node]) -> None:
     async with trio.open_nursery() as nursery:
         for node in nodes:
-            nursery.start_soon(trio.to_thread.run_sync, lambda node=node: node.start(**settings))
+            nursery.start_soon(trio.to_thread.run_sync, node.start)
     await usable(nodes[0])
     if len(nodes) > 1:
         await _replicate(nodes)
