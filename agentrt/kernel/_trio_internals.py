@@ -114,6 +114,15 @@ def throw_away(root: trio.lowlevel.Task) -> None:
         nursery._children = set()
 
 
+# Scopes
+
+
+def is_innermost(scope: trio.CancelScope, task: trio.lowlevel.Task) -> bool:
+    """Whether *task* is in *scope* and in no other inside that; no also where another Trio does not let it be told."""
+    own = getattr(scope, "_cancel_status", None)
+    return own is not None and getattr(task, "_cancel_status", None) is own
+
+
 # Piercing
 
 

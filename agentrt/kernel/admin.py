@@ -43,6 +43,9 @@ class TerminateChild(Request[Exit | None]):
     Asked of one that is down it does nothing; one that waits for its restart does not come back. Its spec stays, but
     that of a temporary child, or of one that was started in a dynamic supervisor, goes with it.
 
+    Whoever asks for its own end, or for that of a supervisor above it, is answered before, handles the message in hand
+    to its end, and stops in order.
+
     Raises (to the caller): ``NoSuchChild``.
     """
 
@@ -62,7 +65,8 @@ class RestartChild(Request[ActorRef | None]):
     Args:
         id: The child's name.
         stop_first: Restart also one that is not down: stop it within its grace, or cut its backoff short. One that
-            then does not start has failed, as after a crash, and is restarted within its budget.
+            then does not start has failed, as after a crash, and is restarted within its budget. Whoever asks for its
+            own restart is answered before.
     """
 
     id: str

@@ -33,10 +33,14 @@ from agentrt.kernel.errors import (
     TooManyChildren,
     UnexpectedMessage,
 )
+from agentrt.kernel.launch import incarnation_task
 from agentrt.kernel.messages import Envelope, Stage
 from agentrt.kernel.spec import Restart, SupervisorSpec, refusal_of
 
 if TYPE_CHECKING:
+    import trio
+
+    from agentrt.kernel.cell import Cell
     from agentrt.kernel.roster import Roster
 
 #: Children that an error names.
@@ -46,8 +50,9 @@ CHILDREN_NAMED = 10
 class Desk:
     """Takes admin calls for one incarnation of a supervisor."""
 
-    def __init__(self, path: str, spec: SupervisorSpec, roster: Roster) -> None:
-        self._path = path
+    def __init__(self, cell: Cell, spec: SupervisorSpec, roster: Roster) -> None:
+        self._path = cell.path
+        self._events = cell.runtime.events
         self._spec = spec
         self._roster = roster
         self._questions: dict[type, Callable[[Any], object]] = {
@@ -73,6 +78,7 @@ class Desk:
                 self._act(envelope, message)
         except KernelError as refusal:
             envelope.refuse(refusal)
+            self._events.emit("message_refused", self._path, reason=str(refusal))
 
     def _act(self, envelope: Envelope, message: Any) -> None:
         act = self._acts.get(type(message))
@@ -114,7 +120,11 @@ class Desk:
 
     def _terminate(self, envelope: Envelope, message: TerminateChild) -> None:
         child = self._child(message.id)
-        child.awaiting_stop += (envelope,)
+        if self._is_inside(envelope.caller, child):
+            # It goes on with the message in hand, and stops in order after that.
+            envelope.answer(child.cell.last_exit)
+        else:
+            child.awaiting_stop += (envelope,)
         self._roster.dismiss(child)
 
     def _restart(self, envelope: Envelope, message: RestartChild) -> None:
@@ -129,7 +139,10 @@ class Desk:
             child.on_trial = True
         child.renew_budget()
         child.not_before = 0.0
-        child.awaiting_start += (envelope,)
+        if self._is_inside(envelope.caller, child):
+            envelope.answer(child.cell.ref)
+        else:
+            child.awaiting_start += (envelope,)
         self._roster.recall(child)
 
     def _delete(self, envelope: Envelope, message: DeleteChild) -> None:
@@ -138,6 +151,18 @@ class Desk:
         child.forget = True
         child.awaiting_stop += (envelope,)
         self._roster.dismiss(child)
+
+    def _is_inside(self, caller: trio.lowlevel.Task | None, child: Child) -> bool:
+        """Whether whoever waits for the answer is a part of what would have to end first."""
+        task = incarnation_task(caller) if caller is not None else None
+        if task is None:
+            return False
+        cells = [child.cell]
+        for cell in cells:
+            if cell.incarnation is not None and task in cell.incarnation.tasks:
+                return True
+            cells.extend(cell.below.values())
+        return False
 
     def _refuse_unless_down(self, child: Child) -> None:
         standing, path, state = child.standing, child.cell.path, child.state.value

@@ -99,6 +99,11 @@ class Incarnation:
         self.owner = owner
 
     @property
+    def name(self) -> str:
+        """What its task is called: ``fleet/editor/inbox #2``."""
+        return f"{self.cell.path} #{self.generation}"
+
+    @property
     def state(self) -> str:
         """What it does now, in a word."""
         if self.is_over:
@@ -108,6 +113,11 @@ class Incarnation:
         if self.is_stopping or self.is_cancelled:
             return "stopping"
         return "running" if self.started_at is not None else "starting"
+
+    @property
+    def stops_although_cancelled(self) -> bool:
+        """Whether it was started although that was cancelled, as it was asked to stop: it stops in order."""
+        return self.is_stopping and self.is_cancelled and self.started_at is not None and self.last_resort is None
 
     @property
     def seconds_since_progress(self) -> float | None:
@@ -253,7 +263,7 @@ class Incarnation:
             raise RuntimeError(f"{self.cell.path} (generation {self.generation}) has ended, so it can spawn no task")
         if self.beside is None:
             self.beside = Beside(self.cancel_for_failure_beside, partial(suspect, self))
-            self.cell.runtime.nursery.start_soon(self.beside.live, name=f"{self.cell.path} #{self.generation}")
+            self.cell.runtime.nursery.start_soon(self.beside.live, name=self.name)
             if self.is_cancelled:
                 self.cancel(self.reason)
         self.beside.spawn(function, args)

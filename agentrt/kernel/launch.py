@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import traceback
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 #: Seconds that a supervisor's own bookkeeping may add to what its children take.
 MARGIN = 1.0
-#: Restarts in one task without a checkpoint between.
-RESTARTS_AT_ONCE = 8
 #: Tasks of an incarnation whose stacks are shown where it does not end.
 TASKS_SHOWN = 10
 
@@ -39,31 +36,8 @@ def launch(child: Child, owner: Owner) -> Incarnation:
     before, incarnation = child.incarnation, Incarnation(child, owner)
     cell.incarnation = child.incarnation = incarnation
     if before is None or not before.precede(incarnation):
-        cell.runtime.nursery.start_soon(_live, incarnation, name=_name(incarnation))
+        cell.runtime.nursery.start_soon(live, incarnation, name=incarnation.name)
     return incarnation
-
-
-async def _live(incarnation: Incarnation) -> None:
-    """Be the task of *incarnation*, and of those that follow it at once: a task costs as much as the rest of a restart.
-
-    What it left in the task's context would be seen by the next, so one that left anything has no successor here.
-    """
-    following: Incarnation | None = incarnation
-    del incarnation
-    for number in itertools.count(1):
-        assert following is not None
-        await live(following)
-        following = following.successor
-        if following is None:
-            return
-        trio.lowlevel.current_task().name = _name(following)
-        if number % RESTARTS_AT_ONCE == 0:
-            # Whatever crashes as soon as it starts leaves the others their turn.
-            await trio.lowlevel.cancel_shielded_checkpoint()
-
-
-def _name(incarnation: Incarnation) -> str:
-    return f"{incarnation.cell.path} #{incarnation.generation}"
 
 
 def time_stop(incarnation: Incarnation, reason: str, grace: float) -> Timer | None:
@@ -98,7 +72,7 @@ def _living_below(child: Child) -> list[Child]:
     return [one for one in child.cell.children.values() if one.is_alive]
 
 
-_LIVES = frozenset({_live.__code__, Beside.live.__code__})
+_LIVES = frozenset({live.__code__, Beside.live.__code__})
 
 
 def incarnation_task(task: trio.lowlevel.Task) -> trio.lowlevel.Task | None:

@@ -7,30 +7,44 @@ What must end the whole run (KeyboardInterrupt, SystemExit) is handed to the run
 from __future__ import annotations
 
 import contextvars
+import itertools
 
 import trio
 
+from agentrt.kernel._trio_internals import is_innermost
 from agentrt.kernel.actor import Actor, ActorContext
 from agentrt.kernel.beside import Beside
 from agentrt.kernel.endings import Remains, exit_of, joined, suspect, without
 from agentrt.kernel.incarnation import Incarnation
 from agentrt.kernel.leash import Leash, start_in_time
 
+#: Restarts in one task without a checkpoint between.
+RESTARTS_AT_ONCE = 8
 
-async def live(life: Incarnation) -> None:  # noqa: C901 - to call a part costs each life, and its crash a frame more.
-    """Be the actor to its end, and report how it ended.
+
+async def live(first: Incarnation) -> None:
+    """Be the actor to its end and report how it ended; then be those that follow it at once, one after the other.
+
+    A task costs as much as the rest of a restart. What a life left in the task's context would be seen by the next, so
+    one that left anything has no successor here.
 
     KeyboardInterrupt and SystemExit are handed to the runtime, which ends the run in order.
 
     Raises:
         trio.Cancelled: The ambient cancellation, after the exit was reported.
     """
-    life.task = task = trio.lowlevel.current_task()
-    context = task.context.copy()
+    following: Incarnation | None = first
+    del first
+    while following is not None:
+        following = await _live_in_scopes(following)
+
+
+async def _live_in_scopes(life: Incarnation) -> Incarnation | None:
+    """Be *life*, and who follows it, as long as nothing but a fresh scope is to come between; return who comes then."""
+    context = trio.lowlevel.current_task().context.copy()
     error: BaseException | None = None
     try:
-        if not life.is_cancelled:
-            _begin(life)
+        _begin(life)
         if _may_rest(life):
             # Without a scope, which costs as much as the rest of a small actor, and most of them wait most of the time.
             await life.serving.wait()
@@ -40,37 +54,86 @@ async def live(life: Incarnation) -> None:  # noqa: C901 - to call a part costs 
     while goes_on:
         # It goes on for long, and is not to keep what the handler knew that was cancelled.
         error = None
-        with trio.CancelScope() as life.scope:
-            try:
-                if life.started_at is None or life.is_cancelled or life.has_failed_beside:
-                    await _begin_in_scope(life)
-                actor = life.actor
-                assert actor is not None
-                if type(actor).run is not Actor.run:
-                    await _run(life, actor)
-                elif not life.is_stopping:
-                    # A stop ends the reading of the mailbox by itself.
-                    with life.serving.reading(life.scope):
-                        await life.serving.serve(actor)
-                if not life.serving.was_cancelled:
-                    await _end_in_order(life, actor)
-            except BaseException as raised:  # noqa: BLE001, ASYNC103 - sorted below; what is not ours is raised.
-                error = raised
+        left: Incarnation | None = life
+        try:
+            with trio.CancelScope() as scope:
+                left, error = await _live_in(scope, life, context)
+        except RuntimeError as misnested:
+            # It left a scope of its own open, as an async generator does that was not closed.
+            error = joined("it left a cancel scope open, and raised before", misnested, error)
+        if left is None:
+            return None
+        life = left
         # A handler that was cancelled took the scope with it, and nothing else.
         goes_on = life.serving.take_cancelled() and without(error, trio.Cancelled) is None
-    if life.beside is not None:
-        await _end_beside(life, life.beside, error)
+        if error is None and life.stops_although_cancelled:
+            life.is_cancelled, goes_on = False, True
     try:
-        if (beyond_us := _end(life, error, context)) is not None:
-            raise beyond_us
+        if life.beside is not None:
+            await _end_beside(life, life.beside, error)
+        return _end(life, error, context)
     finally:
         # An exception knows this frame; together they would keep alive all that the actor knew.
         del error
         life.crash = None
 
 
+async def _live_in(
+    scope: trio.CancelScope, life: Incarnation, context: contextvars.Context
+) -> tuple[Incarnation | None, BaseException | None]:
+    """Be *life*, and those that follow it at once, while *scope* stays as good as new: it costs a tenth of a restart.
+
+    Returns:
+        Who did not leave it so, with what that one raised, and is not ended yet; None where all of them are.
+    """
+    task = trio.lowlevel.current_task()
+    for number in itertools.count(1):
+        life.scope = scope
+        error: BaseException | None = None
+        try:
+            await _live_once(life, scope)
+        except BaseException as raised:  # noqa: BLE001, ASYNC103 - sorted by the caller, or below; what is not ours is raised.
+            error = raised
+        try:
+            if scope.cancel_called or life.beside is not None or not is_innermost(scope, task):
+                return life, error
+            following = _end(life, error, context)
+        finally:
+            del error
+        if following is None:
+            return None, None
+        life = following
+        task.name = life.name
+        if number % RESTARTS_AT_ONCE == 0:
+            # Whatever crashes as soon as it starts leaves the others their turn.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+    raise AssertionError
+
+
+async def _live_once(life: Incarnation, scope: trio.CancelScope) -> None:
+    if life.actor is None:
+        _begin(life)
+    if life.started_at is None or life.is_cancelled or life.has_failed_beside:
+        await _begin_in_scope(life)
+        if life.stops_although_cancelled:
+            return
+    actor = life.actor
+    assert actor is not None
+    if type(actor).run is not Actor.run:
+        await _run(life, actor)
+    elif not life.is_stopping:
+        # A stop ends the reading of the mailbox by itself.
+        with life.serving.reading(scope):
+            await life.serving.serve(actor)
+    if not life.serving.was_cancelled:
+        await _end_in_order(life, actor)
+
+
 def _begin(life: Incarnation) -> None:
-    """Make the actor, which counts as started where it has no start hook."""
+    """Make the actor, which counts as started where it has no start hook; nothing where it is not to begin at all."""
+    life.task = trio.lowlevel.current_task()
+    if life.is_cancelled:
+        return
     made = life.cell.runtime.factory_of(life.child.spec)()
     if not isinstance(made, Actor):
         raise TypeError(f"the factory of {life.cell.path} made {made!r}, which is no Actor")
@@ -141,8 +204,12 @@ async def _end_in_order(life: Incarnation, actor: Actor) -> None:
     await actor.on_stop()
 
 
-def _end(life: Incarnation, error: BaseException | None, context: contextvars.Context) -> BaseException | None:
-    """Sort what came of it, record it and tell whoever has to know; return what is beyond us."""
+def _end(life: Incarnation, error: BaseException | None, context: contextvars.Context) -> Incarnation | None:
+    """Sort what came of it, record it and tell whoever has to know; return who follows in this task, if one does.
+
+    Raises:
+        BaseException: What is beyond us.
+    """
     beside = life.beside.error if life.beside is not None else None
     if life.is_cancelled or beside is not None:
         # It was cancelled by its supervisor, or because one of its own tasks failed.
@@ -154,6 +221,7 @@ def _end(life: Incarnation, error: BaseException | None, context: contextvars.Co
         error = joined("the actor and a task of its own failed", error, beside)
     remains = Remains.of(error)
     life.is_over = True
+    life.scope = None
     for pending in (life.leash, life.end_timer, life.last_resort):
         if pending is not None:
             pending.cancel()
@@ -170,7 +238,9 @@ def _end(life: Incarnation, error: BaseException | None, context: contextvars.Co
     life.kind, life.actor = type(life.actor).__name__ if life.actor is not None else "", None
     if remains.ends_run is not None:
         life.cell.runtime.end_run(remains.ends_run)
-    return remains.beyond_us
+    if remains.beyond_us is not None:
+        raise remains.beyond_us
+    return life.successor
 
 
 def _left_alone(life: Incarnation, context: contextvars.Context) -> bool:

@@ -93,14 +93,14 @@ class ActorRef(Generic[M_contra]):
         """
         if timeout is not None and math.isnan(timeout):
             raise ValueError("a call's timeout is not a number; leave it out, or give seconds or math.inf")
-        serving = current_serving.get()
-        parent = serving.in_hand if serving is not None else None
+        serving, task = current_serving.get(), trio.lowlevel.current_task()
+        parent = serving.in_hand_of(task) if serving is not None else None
         deadline = math.inf if timeout is None else trio.current_time() + timeout
         if parent is not None:
             deadline = min(deadline, parent.deadline)
         if timeout is None and deadline == math.inf:
             deadline = trio.current_time() + DEFAULT_CALL_TIMEOUT
-        envelope = Call(message, self._cell, parent, deadline, trio.lowlevel.current_task())
+        envelope = Call(message, self._cell, parent, deadline, task)
         if serving is not None and parent is not None:
             self._refuse_cycle(parent.target)
             serving.asks(envelope)

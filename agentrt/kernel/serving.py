@@ -50,6 +50,7 @@ class Serving:
     __slots__ = (
         "_asked",
         "_cell",
+        "_outer",
         "_scope",
         "_set_aside",
         "_stopping",
@@ -65,6 +66,7 @@ class Serving:
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._asked: tuple[Call, ...] = ()
+        self._outer = 0
         self._scope: trio.CancelScope | None = None
         self._set_aside: Envelope | None = None
         self._stopping = False
@@ -85,6 +87,22 @@ class Serving:
     def is_asking(self) -> bool:
         """Whether the task that reads the mailbox is the one that asks this, from inside a handler."""
         return self._task is trio.lowlevel.current_task()
+
+    def in_hand_of(self, task: trio.lowlevel.Task) -> Envelope | None:
+        """Give the message that *task* works on: it reads the mailbox, or is in a nursery that the handler opened.
+
+        One in a nursery around the reading outlives the handler that started it, and then another message is in hand.
+        """
+        return self.in_hand if task is self._task or self._is_below(task) else None
+
+    def _is_below(self, task: trio.lowlevel.Task) -> bool:
+        nursery = task.parent_nursery
+        while nursery is not None:
+            above = nursery.parent_task
+            if above is self._task:
+                return nursery in above.child_nurseries[self._outer :]
+            nursery = above.parent_nursery
+        return False
 
     def stop(self) -> None:
         """Take no more messages; the one in hand is handled to its end."""
@@ -178,6 +196,7 @@ class Serving:
         self.is_active = True
         self.in_hand = None
         self._task = trio.lowlevel.current_task()
+        self._outer = len(self._task.child_nurseries)
         self._token = current_serving.set(self)
 
     def __exit__(self, *_: object) -> None:

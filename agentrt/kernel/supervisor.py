@@ -89,7 +89,7 @@ class Supervisor(Actor):
         # What the children of a child get is its supervisor's context, whoever brings the signal that starts it.
         self._own_context = contextvars.copy_context()
         self._roster = Roster(cell, self.spec, self._signal, self._down)
-        self._desk = Desk(cell.path, self.spec, self._roster)
+        self._desk = Desk(cell, self.spec, self._roster)
         cell.children = self._roster.children
         for spec in self.spec.children:
             self._roster.add(spec)

@@ -593,15 +593,62 @@ async def test_dynamic_children_are_not_made_again_with_their_supervisor(autojum
 
 
 async def test_a_child_may_ask_its_own_supervisor_to_end_it(autojump_clock) -> None:
-    """It is in the middle of a message then; its grace bounds that."""
+    """To wait for its own end would last until its grace is over: it is answered, does what it was at, and stops."""
+    plan = Plan()
 
     async def end_me(actor: Actor) -> None:
-        await runtime.ref("top").call(TerminateChild(actor.name))
+        answer = await runtime.ref("top").call(TerminateChild(actor.name))
+        await trio.sleep(1)
+        plan.log.append(f"answered {answer}")
 
-    async with open_runtime(tree(probe("a", shutdown=2))) as runtime:
+    async with open_runtime(tree(probe("a", plan, shutdown=2))) as runtime:
         await runtime.ref("top/a").cast(end_me)
         exit_ = await runtime.ref("top/a").wait_gone()
-        assert (exit_.kind, trio.current_time()) == (ExitKind.KILLED, 2.0)
+        assert (exit_.kind, trio.current_time()) == (ExitKind.STOPPED, 1.0)
+    assert plan.log == ["start a", "answered None", "stop a"]
+
+
+async def test_a_task_beside_a_child_may_ask_for_its_restart(autojump_clock) -> None:
+    """It ends before it could hear of the new start, so it is answered before."""
+    plan = Plan()
+
+    async def beside(actor: Actor) -> None:
+        plan.log.append(repr(await runtime.ref("top").call(RestartChild(actor.name, stop_first=True))))
+
+    async def spawn(actor: Actor) -> None:
+        actor.spawn(beside, actor)
+
+    async with open_runtime(tree(probe("a", plan))) as runtime:
+        await runtime.ref("top/a").cast(spawn)
+        await quiet()
+        assert await runtime.ref("top/a").call(hello) == "a 2"
+        assert trio.current_time() == 0.0
+    assert plan.log == ["start a", "<ActorRef top/a stopping>", "stop a", "start a", "stop a"]
+
+
+async def test_whoever_lives_below_may_ask_for_the_end_of_all_of_it(autojump_clock) -> None:
+    """Its supervisor waits for it, so it cannot wait for its supervisor."""
+    plan = Plan()
+
+    async def end_us(_: Actor) -> None:
+        await runtime.ref("top").call(TerminateChild("sub"))
+        plan.log.append("answered")
+
+    async with open_runtime(tree(SupervisorSpec(id="sub", children=(probe("a", plan),)))) as runtime:
+        await runtime.ref("top/sub/a").cast(end_us)
+        exit_ = await runtime.ref("top/sub").wait_gone()
+        assert (exit_.kind, trio.current_time()) == (ExitKind.STOPPED, 0.0)
+    assert plan.log == ["start a", "answered", "stop a"]
+
+
+async def test_a_refused_cast_is_told_of(autojump_clock) -> None:
+    """Nobody waits for an answer that would say so."""
+    events, seen = recorder()
+    async with open_runtime(tree(probe("a")), events=events) as runtime:
+        await runtime.ref("top").cast(TerminateChild("b"))
+        await quiet()
+        refused = [(event.path, event.fields["reason"]) for event in seen if event.kind == "message_refused"]
+        assert refused == [("top", "top has no child 'b'; it has a")]
 
 
 async def test_ten_thousand_temporary_children_leave_nothing(autojump_clock) -> None:

@@ -12,6 +12,9 @@ import trio
 from kernel_kit import (
     AT_ONCE,
     Boom,
+    Loop,
+    Plan,
+    Probe,
     crash,
     die,
     hang,
@@ -30,6 +33,7 @@ from kernel_kit import (
 from agentrt.kernel import (
     Actor,
     ActorDied,
+    ActorRef,
     Budget,
     CallCycle,
     CallTimeout,
@@ -41,10 +45,19 @@ from agentrt.kernel import (
     NoSuchChild,
     Refusal,
     Restart,
+    TerminateChild,
     UnexpectedMessage,
 )
 from agentrt.kernel.messages import Cast
 from agentrt.kernel.serving import BATCH_MESSAGES, BATCH_SECONDS
+
+
+class Around(Probe, Loop):
+    """A probe with a ``run`` of its own."""
+
+    def __init__(self, run: Callable[[Actor], Awaitable[object]]) -> None:
+        Probe.__init__(self, Plan())
+        Loop.__init__(self, run)
 
 
 async def test_a_call_is_answered_with_what_the_handler_returned(autojump_clock) -> None:
@@ -294,6 +307,37 @@ async def test_a_cycle_is_found_through_any_of_the_calls_that_a_handler_waits_fo
         refs["a"].cast_nowait(ask_two)
         await trio.sleep(2)
     assert told == [(("top/a", "top/c", "top/d", "top/a"), 1.0)]
+
+
+async def test_a_task_around_the_reading_waits_for_itself_alone(autojump_clock) -> None:
+    """It outlives the message over which it was started, and takes no part in those that are in hand later."""
+    answers = []
+
+    async def run(actor: Actor) -> None:
+        async with trio.open_nursery() as around:
+            actor.around = around
+            await Actor.run(actor)
+
+    async def later(other: ActorRef) -> None:
+        await trio.sleep(2)
+        answers.append((await other.call(hello, timeout=60), trio.current_time()))
+
+    async with open_runtime(tree(ChildSpec(id="a", factory=lambda: Around(run)), probe("b"))) as runtime:
+        a, b = runtime.ref("top/a"), runtime.ref("top/b")
+
+        async def start(actor: Actor) -> None:
+            actor.around.start_soon(later, b)
+
+        async def ask_a(_: Actor) -> None:
+            await a.call(wait(4), timeout=10)
+
+        await a.call(start)
+        await trio.sleep(1)
+        # Which waits for a while the task asks it, under a deadline that is none of the task's.
+        await b.call(ask_a, timeout=10)
+        await trio.sleep(1)
+        await runtime.ref("top").call(TerminateChild("a"))
+    assert answers == [("b 1", 5.0)]
 
 
 async def test_a_call_that_is_over_is_part_of_no_cycle(autojump_clock) -> None:

@@ -601,3 +601,30 @@ async def test_a_start_takes_part_in_the_group_it_belongs_to(autojump_clock) -> 
     async with open_runtime(tree(*specs, strategy=Strategy.ONE_FOR_ALL)) as runtime:
         assert set(states(runtime).values()) == {"running"}
     assert log == ["start a 1", "start b 1", "start a 2", "start b 2", "start c 1"]
+
+
+async def test_a_child_that_is_as_good_as_started_stops_in_order(autojump_clock) -> None:
+    """It is asked to stop as its start hook returns: it is started, so its stop hook has its time."""
+    log: list[str] = []
+    gate = trio.Event()
+
+    class Waits(Actor):
+        async def on_start(self) -> None:
+            await gate.wait()
+            log.append(f"started {self.generation}")
+
+        async def on_stop(self) -> None:
+            await trio.sleep(1)
+            log.append(f"stopped {self.generation}")
+
+    async def open_and_die(_: Actor) -> None:
+        gate.set()
+        raise Boom
+
+    async with open_runtime(tree(probe("b"), strategy=Strategy.ONE_FOR_ALL)) as runtime, trio.open_nursery() as nursery:
+        nursery.start_soon(runtime.ref("top").call, StartChild(ChildSpec(id="a", factory=Waits)))
+        await quiet()
+        await runtime.ref("top/b").cast(open_and_die)
+        await trio.sleep(2)
+        assert log == ["started 1", "stopped 1", "started 2"]
+        assert runtime.ref("top/a")._cell.last_exit.kind is ExitKind.STOPPED

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
 
 import pytest
 import trio
-from kernel_kit import Boom, Plan, crash, die, hello, node, open_runtime, probe, probes, quiet, recorder, tree
+from kernel_kit import (
+    Boom,
+    Plan,
+    crash,
+    die,
+    hang,
+    hello,
+    node,
+    open_runtime,
+    probe,
+    probes,
+    quiet,
+    recorder,
+    tree,
+    wait,
+)
 
 from agentrt.kernel import Actor, Budget, ChildSpec, ExitKind, Strategy, TreeFailed
+from agentrt.kernel._trio_internals import is_innermost
 from agentrt.policy.backoff import Backoff
+from agentrt.policy.watchdog import Limits
 
 ENOUGH = Budget(1000, 1.0)
 seen: ContextVar[str] = ContextVar("seen", default="nothing")
@@ -146,3 +165,66 @@ async def test_a_fault_in_a_supervisors_own_loop_is_its_crash(autojump_clock) ->
             await runtime.ref("top/a").cast(die)
             await trio.sleep_forever()
     assert {child.last_exit.kind for child in node(runtime, "top").children} == {ExitKind.CRASHED, ExitKind.KILLED}
+
+
+async def scoped() -> AsyncIterator[int]:
+    with trio.move_on_after(10):
+        yield 1
+
+
+async def test_a_scope_that_is_left_open_is_the_fault_of_whoever_opened_it(autojump_clock) -> None:
+    """An async generator that is not closed holds one. It ends that life alone, and no later one is inside it."""
+    generators = []
+
+    async def leave_open(_: Actor) -> None:
+        generators.append(scoped())
+        async for _one in generators[-1]:
+            raise Boom("in the middle")
+
+    async with open_runtime(tree(probe("a"), probe("b"))) as runtime:
+        await runtime.ref("top/a").cast(leave_open)
+        await quiet()
+        exit_ = runtime.ref("top/a")._cell.last_exit
+        assert exit_.kind is ExitKind.CRASHED
+        assert "Cancel scope stack corrupted" in str(exit_.cause)
+        assert "in the middle" in exit_.cause.message
+        await trio.sleep(20)
+        assert [await runtime.ref(f"top/{name}").call(hello) for name in "ab"] == ["a 2", "b 1"]
+    await generators[0].aclose()
+
+
+async def test_only_the_innermost_scope_of_a_task_is_told_to_be_that() -> None:
+    task = trio.lowlevel.current_task()
+    with trio.CancelScope() as outer:
+        await trio.lowlevel.checkpoint()
+        assert is_innermost(outer, task)
+        with trio.CancelScope() as inner:
+            await trio.lowlevel.checkpoint()
+            assert [is_innermost(outer, task), is_innermost(inner, task)] == [False, True]
+        assert is_innermost(outer, task)
+    assert not is_innermost(outer, task)
+
+
+@pytest.mark.parametrize("can_tell", [True, False])
+async def test_whoever_follows_has_a_scope_as_good_as_new(autojump_clock, monkeypatch, can_tell) -> None:
+    """Where it is the one of who was before, what ended that one cuts nobody off; nor where it cannot be told."""
+    if not can_tell:
+        monkeypatch.setattr("agentrt.kernel.life.is_innermost", lambda *_: False)
+    budget = Budget(1000, 1000.0)
+    scopes = []
+
+    async def look(actor: Actor) -> None:
+        scopes.append(actor.context.incarnation.scope)
+
+    async with open_runtime(tree(probe("a", budget=budget, limits=Limits(progress=5.0)), budget=budget)) as runtime:
+        ref = runtime.ref("top/a")
+        for act in (die, die, hang, die, wait(1)):
+            # One waits behind it already, so that whoever follows has no rest.
+            await ref.cast(act)
+            await ref.cast(look)
+            await trio.sleep(10)
+        assert await ref.call(hello) == "a 5"
+        kinds = [exit_.kind for exit_ in ref._cell.exits]
+    assert kinds == [ExitKind.CRASHED, ExitKind.CRASHED, ExitKind.STUCK, ExitKind.CRASHED]
+    kept = [one is other for one, other in itertools.pairwise(scopes)]
+    assert kept == ([True, False, True, True] if can_tell else [False, False, False, True])

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from agentrt.kernel import AutoShutdown, Restart
 from agentrt.kernel.leash import Leash
 from agentrt.kernel.mailbox import Mailbox
 from agentrt.kernel.roster import Roster
 from agentrt.kernel.serving import Serving
 from agentrt.testing.simulate import Plan, draw, run_plan, shrink, simulate
+from agentrt.testing.simulate.plan import ActorPlan, SupervisorPlan
 
 PLANS = json.loads(Path(__file__).with_name("plans.json").read_text())
 SEEDS = range(40, 52)
@@ -90,6 +92,22 @@ def test_a_bug_in_the_kernel_is_found_and_cut_small(monkeypatch, owner, name, st
     assert fails(small)
     assert len(small.to_json()) < len(found.plan.to_json())
     assert len(small.actions) <= max(4, len(found.plan.actions) // 2)
+
+
+def test_what_hangs_together_is_not_cut_apart() -> None:
+    """Nothing is tried that could not be carried out: a significant child needs a supervisor that heeds it."""
+    child = ActorPlan(id="a", restart=Restart.TRANSIENT, significant=True)
+    top = SupervisorPlan(id="top", children=(child,), auto_shutdown=AutoShutdown.ANY_SIGNIFICANT)
+    tried: list[Plan] = []
+
+    def fails(plan: Plan) -> bool:
+        tried.append(plan)
+        return bool(plan.top.children)
+
+    small = shrink(Plan(seed=1, top=top, actions=()), fails)
+    assert (small.top.auto_shutdown, small.top.children[0].significant) == (AutoShutdown.NEVER, False)
+    for plan in tried:
+        plan.check()
 
 
 @pytest.mark.parametrize("name", PLANS)
