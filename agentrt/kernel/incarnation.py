@@ -163,6 +163,11 @@ class Incarnation:
             self.was_asked_to_end = True
         self.kill(reason)
 
+    def start_exceeded(self, limit: float) -> None:
+        """Kill it because its start takes longer than *limit* seconds; one that is asked to stop has its grace."""
+        if not self.is_stopping:
+            self.kill(f"its start took longer than {limit:g} s")
+
     def exceeded(self, verdict: LimitVerdict) -> None:
         """Kill it because it reached a limit; where it is on its way down already, what came first stands."""
         if not self.is_cancelled:

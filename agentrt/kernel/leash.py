@@ -26,7 +26,7 @@ async def start_in_time(incarnation: Incarnation, actor: Actor, limit: float) ->
         await actor.on_start()
         return
     timers = incarnation.cell.runtime.timers
-    timer = timers.at(timers.now() + limit, incarnation.kill, f"its start took longer than {limit:g} s")
+    timer = timers.at(timers.now() + limit, incarnation.start_exceeded, limit)
     try:
         await actor.on_start()
     finally:

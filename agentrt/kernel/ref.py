@@ -103,8 +103,10 @@ class ActorRef(Generic[M_contra]):
         envelope = Call(message, self._cell, parent, deadline, task)
         if serving is not None and parent is not None:
             self._refuse_cycle(parent.target)
-            serving.asks(envelope)
         self._cell.submit_call(envelope)
+        if serving is not None and parent is not None:
+            # Only now: who was turned away waits for nobody.
+            serving.asks(envelope)
         self._cell.runtime.timers.push(deadline, envelope)
         # Where the caller is cancelled already, the call is taken back before anybody sees it.
         return await trio.lowlevel.wait_task_rescheduled(envelope.abandon)

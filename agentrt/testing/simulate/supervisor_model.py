@@ -161,6 +161,8 @@ class SupervisorModel:
         elif not record.is_sure:
             # It may come back or not, also where it said that it is not needed: the doubt goes on, until it is started.
             record.status, record.doubt = Status.WAITING, now
+            # And nobody can tell whether restarts that took it along grow older meanwhile.
+            self.is_unsure = True
         elif exit_ == "ignored":
             self._retire(record, now, Status.IGNORED)
         elif record.is_on_trial and was_starting:
@@ -266,6 +268,8 @@ class SupervisorModel:
             self._restarts.leaves(one.index, now)
 
     def _retire(self, record: Record, now: float, status: Status) -> None:
+        # Where it was asked for at this moment, that may come after this.
+        record.is_open |= record.doubt == now and record.is_wanted
         record.status, record.is_wanted, record.is_cycled, record.is_on_trial = status, False, False, False
         self._restarts.is_back(record.index, now)
         is_kept = record.plan.restart is not Restart.TEMPORARY and not (self.plan.dynamic and record.is_guest)

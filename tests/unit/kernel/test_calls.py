@@ -43,6 +43,7 @@ from agentrt.kernel import (
     MailboxFull,
     MailboxSpec,
     NoSuchChild,
+    Overflow,
     Refusal,
     Restart,
     TerminateChild,
@@ -338,6 +339,31 @@ async def test_a_task_around_the_reading_waits_for_itself_alone(autojump_clock) 
         await trio.sleep(1)
         await runtime.ref("top").call(TerminateChild("a"))
     assert answers == [("b 1", 5.0)]
+
+
+async def test_a_call_that_was_turned_away_is_part_of_no_cycle(autojump_clock) -> None:
+    """Its caller goes on, and waits for nobody."""
+    answers = []
+    narrow = MailboxSpec(capacity=1, overflow=Overflow.REJECT)
+
+    async with open_runtime(tree(probe("a"), probe("b", mailbox=narrow))) as runtime:
+        a, b = runtime.ref("top/a"), runtime.ref("top/b")
+
+        async def ask_in_vain(_: Actor) -> None:
+            with pytest.raises(MailboxFull):
+                await b.call(hello)
+            await trio.sleep(2)
+
+        async def ask_a(_: Actor) -> None:
+            await trio.sleep(1)
+            answers.append(await a.call(hello))
+
+        await b.cast(ask_a)
+        await quiet()
+        await b.cast(hello)
+        await a.cast(ask_in_vain)
+        await trio.sleep(3)
+    assert answers == ["a 1"]
 
 
 async def test_a_call_that_is_over_is_part_of_no_cycle(autojump_clock) -> None:

@@ -30,6 +30,7 @@ from agentrt.kernel import (
     ChildSpec,
     Exit,
     ExitKind,
+    Refusal,
     Restart,
     RestartChild,
     StartChild,
@@ -628,3 +629,21 @@ async def test_a_child_that_is_as_good_as_started_stops_in_order(autojump_clock)
         await trio.sleep(2)
         assert log == ["started 1", "stopped 1", "started 2"]
         assert runtime.ref("top/a")._cell.last_exit.kind is ExitKind.STOPPED
+
+
+async def test_a_supervisor_that_is_stopped_while_it_starts_has_its_grace(autojump_clock) -> None:
+    """Its children stop in order; that its start would have taken too long is nobody's business any more."""
+    log: list[str] = []
+    slow, endless = Plan(log, stop_takes=4), Plan(log, start_takes=1000)
+    sub = SupervisorSpec(id="sub", children=(probe("a", slow, shutdown=5), probe("b", endless)), start_timeout=3)
+    async with open_runtime(tree(dynamic=True)) as runtime, trio.open_nursery() as nursery:
+
+        async def start() -> None:
+            with pytest.raises(Refusal, match="was stopped before it was started"):
+                await runtime.ref("top").call(StartChild(sub))
+
+        nursery.start_soon(start)
+        await trio.sleep(2)
+        exit_ = await runtime.ref("top").call(TerminateChild("sub"))
+        assert (exit_.kind, exit_.reason, trio.current_time()) == (ExitKind.STOPPED, "asked for", 6.0)
+    assert log == ["start a", "start b", "stop a"]
