@@ -9,7 +9,8 @@ import trio
 
 from agentrt.kernel import Ignore, KernelError, Refusal, UnexpectedMessage
 from agentrt.testing.simulate.mail import ask, call, cast
-from agentrt.testing.simulate.plan import Admin, Does, How, Order, Verb
+from agentrt.testing.simulate.orders import Does, Order
+from agentrt.testing.simulate.plan import Admin, How, Verb
 
 if TYPE_CHECKING:
     from agentrt.testing.simulate.puppet import Puppet

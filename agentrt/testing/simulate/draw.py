@@ -11,6 +11,7 @@ import attrs
 from agentrt.kernel import AutoShutdown, Budget, Overflow, Restart, Strategy, WhenExhausted
 from agentrt.policy.backoff import Backoff
 from agentrt.policy.watchdog import Limits
+from agentrt.testing.simulate.orders import Does, Order
 from agentrt.testing.simulate.plan import (
     AT_ONCE,
     ENOUGH,
@@ -18,11 +19,9 @@ from agentrt.testing.simulate.plan import (
     ActorPlan,
     Admin,
     Arm,
-    Does,
     End,
     Ending,
     How,
-    Order,
     Plan,
     Send,
     SupervisorPlan,

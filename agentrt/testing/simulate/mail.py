@@ -17,7 +17,8 @@ from agentrt.kernel import (
     TerminateChild,
     WhichChildren,
 )
-from agentrt.testing.simulate.plan import Admin, How, Order, Verb
+from agentrt.testing.simulate.orders import Order
+from agentrt.testing.simulate.plan import Admin, How, Verb
 from agentrt.testing.simulate.waits import may_be_cycle, must_be_cycle
 from agentrt.testing.simulate.world import Message, Urgent, World
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from agentrt.kernel import ActorRef
-from agentrt.testing.simulate.plan import Does, How
+from agentrt.testing.simulate.orders import Does
+from agentrt.testing.simulate.plan import How
 from agentrt.testing.simulate.world import Handling, Life, Message, Urgent, Violation, World
 
 #: What a sender may get.

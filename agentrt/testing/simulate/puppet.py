@@ -9,7 +9,8 @@ import trio
 
 from agentrt.kernel import Actor, ActorRef, Down, Refusal, Timer, UnexpectedMessage
 from agentrt.testing.simulate.deeds import perform
-from agentrt.testing.simulate.plan import ActorPlan, Does, How, Order
+from agentrt.testing.simulate.orders import Does, Order
+from agentrt.testing.simulate.plan import ActorPlan, How
 from agentrt.testing.simulate.world import Handling, Life, Message, Tie, World
 
 #: Times that a message is carried out; one that comes again and again would keep a tree from ever being calm.

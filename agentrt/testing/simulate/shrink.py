@@ -8,7 +8,8 @@ from typing import Any
 
 import attrs
 
-from agentrt.testing.simulate.plan import Action, ActorPlan, Admin, Order, Plan, Send, SupervisorPlan
+from agentrt.testing.simulate.orders import Order
+from agentrt.testing.simulate.plan import Action, ActorPlan, Admin, Plan, Send, SupervisorPlan
 
 Fails = Callable[[Plan], bool]
 

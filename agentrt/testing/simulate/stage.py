@@ -16,7 +16,8 @@ from agentrt.kernel import ActorRef, KernelError, NoSuchChild, Runtime, TreeFail
 from agentrt.kernel._trio_internals import deterministic, throw_away
 from agentrt.testing.simulate.clock import NeverEnds, Watch
 from agentrt.testing.simulate.mail import ask, call, cast
-from agentrt.testing.simulate.plan import Action, Admin, Arm, Does, Ending, How, Order, Plan, Send, Verb
+from agentrt.testing.simulate.orders import Does, Order
+from agentrt.testing.simulate.plan import Action, Admin, Arm, Ending, How, Plan, Send, Verb
 from agentrt.testing.simulate.puppet import make
 from agentrt.testing.simulate.world import Urgent, World
 

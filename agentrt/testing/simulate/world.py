@@ -12,7 +12,8 @@ import attrs
 import trio
 
 from agentrt.kernel import ActorRef, Event, EventStream, Runtime
-from agentrt.testing.simulate.plan import ActorPlan, Admin, How, Order, SupervisorPlan
+from agentrt.testing.simulate.orders import Order
+from agentrt.testing.simulate.plan import ActorPlan, Admin, How, SupervisorPlan
 
 if TYPE_CHECKING:
     from agentrt.testing.simulate.puppet import Puppet
