@@ -157,6 +157,12 @@ class Exit:
         """Stand for the end of an actor that never lived."""
         return cls(path, 0, ExitKind.STOPPED, "never started", started=False)
 
+    def shallow(self) -> Exit:
+        """Give it without the exits that led to it, each of which may have as many again."""
+        if self.cause is None or not self.cause.exits:
+            return self
+        return attrs.evolve(self, cause=attrs.evolve(self.cause, exits=()))
+
     def foresee(self, outlook: Outlook) -> None:
         """Put in how it goes on, wherever this record is held; done once, by the supervisor."""
         object.__setattr__(self, "outlook", outlook)

@@ -122,9 +122,9 @@ class Restarts:
         if self._window.record(child.index, now) is Verdict.GIVE_UP:
             exit_.foresee(self._outlook(child, Sequel.ESCALATE))
             budget = self._spec.budget
-            return Escalate(
-                RestartIntensityExceeded(self._path, budget.max_restarts, budget.max_seconds, tuple(self._recent))
-            )
+            # The last one with all that led to it, the others without: so a deep tree's is no tree of exits.
+            exits = (*(one.shallow() for one in self._recent if one is not exit_), exit_)
+            return Escalate(RestartIntensityExceeded(self._path, budget.max_restarts, budget.max_seconds, exits))
         self.made += 1
         delay = child.next_delay(exit_, jitter)
         exit_.foresee(self._outlook(child, Sequel.RESTART, delay))

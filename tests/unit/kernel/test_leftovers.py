@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from kernel_kit import crash, hello, open_runtime, probe, quiet, tree
 
-from agentrt.kernel import Budget, RestartChild, SupervisorSpec, TerminateChild
+from agentrt.kernel import Budget, Exit, RestartChild, SupervisorSpec, TerminateChild
 from agentrt.kernel.cell import EXITS_KEPT
 from agentrt.kernel.restarts import EXITS_NAMED
 from agentrt.policy.backoff import Backoff
@@ -33,6 +33,25 @@ async def test_an_escalation_names_the_last_ten_exits(autojump_clock) -> None:
         exits = runtime.ref("top/sub")._cell.last_exit.cause.exits
         assert EXITS_NAMED == len(exits)
         assert 21 == exits[-1].generation
+
+
+async def test_an_escalation_through_many_levels_grows_by_their_number_alone(autojump_clock) -> None:
+    """Each level names ten exits, and only the last of them with what led to it."""
+
+    def level(depth: int) -> SupervisorSpec:
+        child = level(depth - 1) if depth else probe("a", budget=MANY)
+        bounds = {"budget": Budget(9, 1e6), "own_budget": MANY, "backoff": Backoff(initial=0.0, maximum=0.0)}
+        return SupervisorSpec(id=f"s{depth}", children=(child,), **bounds)
+
+    def count(exit_: Exit) -> int:
+        return 1 + sum(count(one) for one in (exit_.cause.exits if exit_.cause is not None else ()))
+
+    async with open_runtime(tree(level(2))) as runtime:
+        for _ in range(10**3):
+            await crash(runtime.ref("top/s2/s1/s0/a"))
+        last = runtime.ref("top/s2")._cell.last_exit
+    assert last.summary().startswith("top/s2 crashed (generation 1): RestartIntensityExceeded")
+    assert count(last) == 1 + 3 * EXITS_NAMED
 
 
 async def test_who_waits_for_the_end_of_one_that_came_back_waits_again(autojump_clock) -> None:
