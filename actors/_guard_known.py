@@ -3,32 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from actors._guard_wire import Message, fingerprint
+from agentrt.policy.repeatable import is_harmless, is_harmless_tool
 
-#: May be asked twice: these only read, or say again what holds already.
-_SAFE = frozenset(
-    {
-        "completion/complete",
-        "initialize",
-        "logging/setLevel",
-        "ping",
-        "prompts/get",
-        "prompts/list",
-        "resources/list",
-        "resources/read",
-        "resources/subscribe",
-        "resources/templates/list",
-        "resources/unsubscribe",
-        "server/discover",
-        "subscriptions/listen",
-        "tasks/get",
-        "tasks/list",
-        "tasks/result",
-        "tools/list",
-    }
-)
 #: What a client may have kept, and what tells it that this changed, with the capability under which a server says so.
 _LISTS = {
     "tools/list": ("tools", "notifications/tools/list_changed"),
@@ -59,9 +37,7 @@ class Known:
 
     def is_safe(self, method: str, params: Message) -> bool:
         """Whether asking again changes nothing more than asking once."""
-        if method == "tools/call":
-            return params.get("name") in self._harmless
-        return method in _SAFE
+        return is_harmless(method, params, self._harmless)
 
     def handshake(self) -> Message | None:
         """Return the parameters of the handshake with the next server; None where there is nothing to repeat."""
@@ -87,7 +63,7 @@ class Known:
             self._lists[method] = fingerprint(result)
         if method == "tools/list":
             for tool in result.get("tools", ()):
-                (self._harmless.add if _is_harmless(tool) else self._harmless.discard)(tool.get("name"))
+                (self._harmless.add if is_harmless_tool(tool) else self._harmless.discard)(tool.get("name"))
 
     def repeat(self, ask: Ask, tell_client: Callable[[Message], object]) -> None:
         """Tell a server that finished its handshake the rest, and the client of the lists that are others now."""
@@ -110,12 +86,6 @@ class Known:
                 tell_client({"method": notification})
 
         ask(method, None, answered)
-
-
-def _is_harmless(tool: dict[str, Any]) -> bool:
-    """Whether its server says that a second call of it changes nothing more; hints as in the protocol's annotations."""
-    annotations = tool.get("annotations") or {}
-    return bool(annotations.get("readOnlyHint") or annotations.get("idempotentHint"))
 
 
 def _nothing(_message: Message) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -107,8 +106,36 @@ def guard(  # noqa: PLR0917 - each is an option by its name.
     raise typer.Exit(status)
 
 
-def _program(name: str) -> Callable[..., int]:
+@app.command()
+def proxy(
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A TOML file with [proxy], [backends] and [tenants].")
+    ] = None,
+    listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where; else 127.0.0.1:8090.")] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[TENANT/]NAME=URL[,URL...]", help="A backend and its replicas; may be repeated."),
+    ] = None,
+    tenant_header: Annotated[str | None, typer.Option(metavar="NAME", help="A header that names the tenant.")] = None,
+    drain_timeout: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="For calls in hand to finish at the end.")
+    ] = None,
+    log_level: Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Stand before MCP servers over HTTP, and keep their restarts and bad moments from their clients.
+
+    A client talks to http://HOST:PORT/NAME/mcp, or to /TENANT/NAME/mcp. What failed in passing (502, 503, 504, refused,
+    reset) is tried again where that is safe; a session that its server lost is made anew; /health/ready and /metrics
+    say how it is. Options win over the file.
+    """
+    from agentrt.cli.proxy import serve_proxy  # noqa: PLC0415 - it needs more than the guard, which is to be small.
+
+    options = {"listen": listen, "tenant_header": tenant_header, "drain_timeout": drain_timeout}
+    given = {key: value for key, value in options.items() if value is not None}
+    raise typer.Exit(serve_proxy(_program("mcp-proxy"), config, given, backend or [], log_level))
+
+
+def _program(name: str) -> Any:
     for point in importlib.metadata.entry_points(group=_GROUP, name=name):
-        program: Callable[..., int] = point.load()
-        return program
+        return point.load()
     raise Failure(f"the program {name!r} is not installed; install agentrt again", ExitCode.BROKEN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from cattrs import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
@@ -11,6 +11,8 @@ from cattrs import ClassValidationError, ForbiddenExtraKeysError, IterableValida
 from agentrt.config.hooks import key_of, make_converter
 from agentrt.config.model import Config
 from agentrt.config.problems import Fault, Invalid, KeyPath, did_you_mean, dotted, shown
+
+T = TypeVar("T")
 
 _CONVERTER = make_converter()
 
@@ -40,15 +42,25 @@ def structure(document: dict[str, Any]) -> Draft:
     Args:
         document: What ``tomllib`` read. It is changed where it is wrong.
     """
+    return Draft(*structure_as(document, Config))
+
+
+def structure_as(document: dict[str, Any], cls: type[T]) -> tuple[T, tuple[Fault, ...], frozenset[KeyPath]]:
+    """Structure a document as *cls*, and return what a draft has: it, the faults, and what is not the document's.
+
+    Args:
+        document: What ``tomllib`` read. It is changed where it is wrong.
+        cls: An attrs class, all of whose keys that have no default have an example.
+    """
     faults: tuple[Fault, ...] | None = None
     damaged: set[KeyPath] = set()
     while True:
         try:
-            config = _CONVERTER.structure(document, Config)
+            made = _CONVERTER.structure(document, cls)
         except ClassValidationError as error:
             found = list(_flatten(error, ()))
         else:
-            return Draft(config, faults or (), frozenset(damaged))
+            return made, faults or (), frozenset(damaged)
         # What later rounds find comes from the mending, not from the person who wrote the document.
         faults = faults or tuple(fault for fault, _ in found)
         for fault, example in found:

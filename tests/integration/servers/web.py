@@ -21,6 +21,7 @@ parser.add_argument(
 )
 parser.add_argument("--effects", type=Path, help="gets a line for each call that was acted on")
 parser.add_argument("--token-file", type=Path, help="holds the only bearer token that is let in")
+parser.add_argument("--stream-until", type=Path, help="GET opens a stream of events until this file is there")
 options = parser.parse_args()
 
 sessions: set[str] = set()
@@ -34,7 +35,9 @@ def result(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
     if method == "initialize" and options.era == "2025-11-25":
         return {"protocolVersion": options.era, "capabilities": {"tools": {}}, "serverInfo": INFO}
     if method == "tools/list":
-        return {"tools": [{"name": "do", "inputSchema": {"type": "object"}}]}
+        hints = {"readOnlyHint": True}
+        tools = [{"name": "do"}, {"name": "look", "annotations": hints}]
+        return {"tools": [{"inputSchema": {"type": "object"}, **tool} for tool in tools]}
     if method == "ping" and options.era == "2025-11-25":
         return {}
     return None
@@ -50,9 +53,17 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
+    def do_OPTIONS(self) -> None:
+        """Say that it is there."""
+        self.answer(204, b"", "text/plain")
+
     def do_GET(self) -> None:
-        """There is no stream of events."""
-        self.answer(405, b"", "text/plain")
+        """Open a stream of events where there is a file to wait for; else there is none."""
+        if options.stream_until is None:
+            self.answer(405, b"", "text/plain")
+            return
+        self.id = None
+        self.do_steps({"until": options.stream_until, "then": "cut"})
 
     def do_DELETE(self) -> None:
         """End a session."""
@@ -133,6 +144,53 @@ class Handler(BaseHTTPRequestHandler):
         content = [{"type": "text", "text": arguments.get("text", "ok")}]
         answer = {"jsonrpc": "2.0", "id": self.id, "result": self.complete({"content": content})}
         self.answer(200, f"event: message\ndata: {json.dumps(answer)}\n\n".encode(), "text/event-stream")
+
+    def do_steps(self, arguments: dict[str, Any]) -> None:
+        """Answer in a stream: an event at once, and the answer when a file is there; or break off then."""
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        progress = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 1}}
+        self.chunk(f"event: message\ndata: {json.dumps(progress)}\n\n{arguments.get('half', '')}")
+        self.connection.settimeout(0.02)
+        while not Path(arguments["until"]).exists():
+            try:
+                if not self.connection.recv(1):
+                    self.act("client gone")
+                    return
+            except TimeoutError:
+                continue
+        if arguments.get("then") == "cut":
+            return
+        content = [{"type": "text", "text": "done"}]
+        answer = {"jsonrpc": "2.0", "id": self.id, "result": self.complete({"content": content})}
+        self.chunk(f"event: message\ndata: {json.dumps(answer)}\n\n")
+        self.chunk("")
+
+    def chunk(self, text: str) -> None:
+        """Send a piece of a stream."""
+        data = text.encode()
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
+
+    def do_headers(self, _: dict[str, Any]) -> None:
+        """Answer with the headers that came, and with some that are for the next hop only."""
+        content = [{"type": "text", "text": json.dumps(dict(self.headers.items()))}]
+        body = json.dumps({"jsonrpc": "2.0", "id": self.id, "result": self.complete({"content": content})}).encode()
+        hop = {"connection": "x-hop", "x-hop": "mine", "keep-alive": "timeout=5", "x-kept": "yes"}
+        self.answer(200, body, "application/json", headers=hop)
+
+    def do_burst(self, arguments: dict[str, Any]) -> None:
+        """Refuse as often as is said, and then answer; counted in a file."""
+        file = Path(arguments["file"])
+        count = len(file.read_text()) if file.exists() else 0
+        file.write_text("x" * (count + 1))
+        if count < arguments["times"]:
+            self.answer(arguments["status"], b"<h1>Bad Gateway</h1>", "text/html")
+        else:
+            self.do_answer({})
 
     def do_cut_events(self, _: dict[str, Any]) -> None:
         """End the stream before the answer."""
