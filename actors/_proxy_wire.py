@@ -32,6 +32,8 @@ _HOP_BY_HOP = frozenset(
 #: The client says these anew, to another host or of another length.
 _OWN = frozenset({b"host", b"content-length", b"expect"})
 _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+#: Of a boundary, this much may have come without the rest.
+_BOUNDARY_REST = 3
 #: Bytes of an event that are held back until it is whole; of a longer one nobody can tell where it was cut.
 _MAX_HELD = 64 * 1024
 #: Bytes of the last event that are kept to see whether it was the answer.
@@ -129,11 +131,13 @@ class EventRelay:
             self._saw(bytes(self._held[end : match.start()]))
             end = match.end()
         rest = self._held[end:]
-        if len(rest) > _MAX_HELD or (rest.startswith(b":") and rest.endswith((b"\n", b"\r")) and b"\ndata" not in rest):
-            # Too long to hold back, or a comment, which keeps the connection alive.
-            self._is_in_event = self._is_in_event or not rest.startswith(b":")
-            self._last = None if self._is_in_event else self._last
+        if all(line.startswith(b":") for line in rest.splitlines()) and rest.endswith((b"\n", b"\r")):
+            # A comment, which keeps the connection alive.
             end = len(self._held)
+        elif len(rest) > _MAX_HELD:
+            self._is_in_event, self._last = True, None
+            # The event may end here, which the rest of its boundary then tells.
+            end = len(self._held) - _BOUNDARY_REST
         ready = bytes(self._held[:end])
         del self._held[:end]
         return ready
