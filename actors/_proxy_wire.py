@@ -131,8 +131,8 @@ class EventRelay:
             self._saw(bytes(self._held[end : match.start()]))
             end = match.end()
         rest = self._held[end:]
-        if all(line.startswith(b":") for line in rest.splitlines()) and rest.endswith((b"\n", b"\r")):
-            # A comment, which keeps the connection alive.
+        if all(not line or line.startswith(b":") for line in rest.splitlines()) and rest.endswith((b"\n", b"\r")):
+            # A comment, which keeps the connection alive, or the rest of its end.
             end = len(self._held)
         elif len(rest) > _MAX_HELD:
             self._is_in_event, self._last = True, None
