@@ -243,6 +243,11 @@ class Names:
         """The bucket of outcomes."""
         return f"{self.fleet}-outcomes"
 
+    @property
+    def registry(self) -> str:
+        """The bucket of agents and tool servers that are there."""
+        return f"{self.fleet}-registry"
+
     def task_subject(self, agent: str, priority: str) -> str:
         """Where tasks for *agent* are stored."""
         return f"{self.fleet}.tasks.{agent}.{priority}"
@@ -259,14 +264,14 @@ class Names:
         """The durable consumer of one agent and priority."""
         return f"{agent}-{priority}"
 
-    def shared_topology(self, *, outcome_ttl: float, dead_letter_ttl: float) -> Topology:
+    def shared_topology(self, *, outcome_ttl: float, dead_letter_ttl: float, lease: float) -> Topology:
         """What the whole fleet needs on the bus."""
         return Topology(
             streams=(
                 StreamSpec(self.tasks, (f"{self.fleet}.tasks.>",), work_queue=True),
                 StreamSpec(self.dead_letters, (f"{self.fleet}.dlq.>",), max_age=dead_letter_ttl),
             ),
-            buckets=(BucketSpec(self.outcomes, outcome_ttl),),
+            buckets=(BucketSpec(self.outcomes, outcome_ttl), BucketSpec(self.registry, lease)),
         )
 
     def agent_topology(self, agent: str, *, ack_wait: float) -> Topology:

@@ -33,6 +33,8 @@ class _Variable:
 
 _VARIABLES = (
     _Variable("NATS_URL", "bus", "url"),
+    _Variable("AGENT_REGISTRY_URL", "registry", "url"),
+    _Variable("MCP_REGISTRY_URL", "registry", "mcp_url"),
     _Variable("MCP_RSS_WARN_MB", "memory", "server_warn", "MB", "a number of megabytes"),
     _Variable("MCP_RSS_LIMIT_MB", "memory", "server_limit", "MB", "a number of megabytes"),
     _Variable("MCP_MEMORY_CHECK_INTERVAL", "memory", "interval", "s", "a number of seconds"),

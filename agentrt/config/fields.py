@@ -59,6 +59,17 @@ def program(_instance: object, _attribute: object, value: tuple[str, ...] | None
 
 def endpoint(_instance: object, _attribute: object, value: str | None) -> None:
     """Check that it is the URL of a tool server, without a secret in it."""
+    _http_url(value, "not the URL of a tool server", 'write "http://host:8000/mcp" or "https://host/mcp"')
+
+
+def registry_url(_instance: object, _attribute: object, value: str | None) -> None:
+    """Check that it is the URL of a registry, without a secret in it, and without anything behind its path."""
+    _http_url(value, "not the URL of a registry", 'write "http://host:8500/agents"')
+    if value is not None and ("?" in value or "#" in value):
+        raise Invalid("the key of an entry is put behind the URL of a registry", "leave out what begins with ? or #")
+
+
+def _http_url(value: str | None, message: str, hint: str) -> None:
     if value is None:
         return
     try:
@@ -68,7 +79,7 @@ def endpoint(_instance: object, _attribute: object, value: str | None) -> None:
         good = False
     if not good:
         # The value is not repeated: it may hold a password.
-        raise Invalid("not the URL of a tool server", 'write "http://host:8000/mcp" or "https://host/mcp"')
+        raise Invalid(message, hint)
     if parts.username is not None or parts.password is not None:
         raise Invalid("a secret is given by reference only", 'take it out of the URL, and write token = "env:NAME"')
 

@@ -19,6 +19,7 @@ from agentrt.config.fields import (
     positive,
     positive_or_none,
     program,
+    registry_url,
     required,
     share,
 )
@@ -137,6 +138,22 @@ class HealthConfig:
     interrupt_after: Duration = not_negative(0.0)
     #: Progress fails when a task in hand has not moved for this long.
     progress_limit: Duration = positive(600.0)
+
+
+@attrs.frozen(kw_only=True)
+class RegistryConfig:
+    """``[registry]``: where others find the fleet's agents and tool servers; on the bus they do anyway."""
+
+    #: An HTTP registry of agents: each is written to ``URL/KEY`` by PUT, and removed by DELETE.
+    url: str | None = attrs.field(default=None, validator=registry_url)
+    #: The same for tool servers.
+    mcp_url: str | None = attrs.field(default=None, validator=registry_url)
+    #: Sent as a bearer token to both; read again for each request.
+    token: Secret | None = None
+    #: How long an entry counts; it is renewed three times as often.
+    lease: Duration = attrs.field(default=Duration(30.0), validator=validators.ge(Duration(1.0)))
+    #: Whether the process is not ready while an entry is missing somewhere.
+    required: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -338,6 +355,7 @@ class Config:
     memory: MemoryConfig = attrs.field(factory=MemoryConfig)
     health: HealthConfig = attrs.field(factory=HealthConfig)
     log: LogConfig = attrs.field(factory=LogConfig)
+    registry: RegistryConfig = attrs.field(factory=RegistryConfig)
     policies: PoliciesConfig = attrs.field(factory=PoliciesConfig)
     actors: ActorsConfig = attrs.field(factory=ActorsConfig)
     mcp: McpConfig = attrs.field(factory=McpConfig)

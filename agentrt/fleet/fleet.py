@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from agentrt.config import (
     bus_login,
     load_class,
     path_of,
+    resolve_secret,
     servers_of,
 )
 from agentrt.fleet.batteries import Batteries
@@ -30,9 +32,10 @@ from agentrt.fleet.breakers import AgentBreaker
 from agentrt.fleet.declared import topology_of
 from agentrt.fleet.manager import FleetDesk, Manager
 from agentrt.fleet.member import Member, Shared
+from agentrt.fleet.roll import Roll
 from agentrt.fleet.workspace import Workspace
 from agentrt.kernel import ChildSpec, Event, EventStream, Runtime, SupervisorSpec, WhenExhausted, open_runtime
-from agentrt.ports import Bus, Json
+from agentrt.ports import Bus, Json, Registration
 from agentrt.tasks import Names, Priority
 
 #: The root of the tree, and the supervisor of agents.
@@ -85,7 +88,13 @@ class Fleet:
     """A running fleet. Use :func:`open_fleet`."""
 
     def __init__(
-        self, config: Config, state_dir: Path, desk: FleetDesk, server: Server | None, runtime: Runtime
+        self,
+        config: Config,
+        state_dir: Path,
+        desk: FleetDesk,
+        server: Server | None,
+        registration: Registration,
+        runtime: Runtime,
     ) -> None:
         self.config = config
         self.state_dir = state_dir
@@ -93,6 +102,7 @@ class Fleet:
         self.members = desk.members
         self.bus = desk.bus
         self.server = server
+        self.registration = registration
         self._desk = desk
         self._client = TaskClient(desk.bus, desk.shared.names, "fleet", desk.shared.wall)
 
@@ -222,7 +232,7 @@ async def open_fleet(
         builder.batteries.around("nats"),
         open_runtime(builder.root(), seed=seed, events=builder.events) as runtime,
     ):
-        yield Fleet(loaded.config, builder.state_dir, builder.desk, builder.server, runtime)
+        yield Fleet(loaded.config, builder.state_dir, builder.desk, builder.server, builder.registration, runtime)
 
 
 class _Builder:
@@ -265,6 +275,7 @@ class _Builder:
         bus = self._open_bus("fleet")
         bus.declare(topology_of(config))
         self.desk = FleetDesk(shared, members, bus)
+        self.registration = self._open_registration()
         events.listen(self._note_activity)
         self._tell_tool_servers()
 
@@ -298,6 +309,8 @@ class _Builder:
             children.append(self._infrastructure("nats-server", "nats-server", self.server))
         children.append(self._infrastructure("bus", "nats", self.desk.bus))
         children.append(SupervisorSpec(id=AGENTS, dynamic=True, when_exhausted=WhenExhausted.ESCALATE))
+        # Stopped before the agents: whoever looks for one is not sent to one that stops.
+        children.append(self._infrastructure("registrar", "registry", self.registration))
         desk = self.desk
         children.append(
             ChildSpec(
@@ -329,6 +342,19 @@ class _Builder:
         url = self.server.url if self.server is not None else bus.url
         opened: Bus = self.batteries["nats"].open_handle(
             url=url, credentials=self._credentials, config=bus, name=f"{self._config.fleet.name}-{name}"
+        )
+        return opened
+
+    def _open_registration(self) -> Registration:
+        registry = self._config.registry
+        opened: Registration = self.batteries["registry"].open_handle(
+            registry,
+            bus=self.desk.bus,
+            bucket=self.desk.shared.names.registry,
+            entries=Roll(self.desk).entries,
+            token=partial(resolve_secret, registry.token, self._environ, self._loaded.folder)
+            if registry.token is not None
+            else None,
         )
         return opened
 

@@ -104,7 +104,9 @@ class Member:
         settings = shared.config
         self.bus.declare(
             shared.names.shared_topology(
-                outcome_ttl=settings.inbox.outcome_ttl, dead_letter_ttl=settings.inbox.dead_letter_ttl
+                outcome_ttl=settings.inbox.outcome_ttl,
+                dead_letter_ttl=settings.inbox.dead_letter_ttl,
+                lease=settings.registry.lease,
             )
         )
         self.bus.declare(shared.names.agent_topology(name, ack_wait=settings.inbox.ack_wait))

@@ -71,6 +71,7 @@ _COUNTED = (
     _Counted("actor_restarting", "agentrt_actor_restarts_total", ("actor",), "Actors that their supervisor restarted."),
     _Counted("mcp_server_restarted", "agentrt_mcp_server_restarts_total", ("server",), "Tool servers started again."),
     _Counted("tool_call_retried", "agentrt_tool_retries_total", ("server",), "Tool calls that were tried again."),
+    _Counted("registration_failed", "agentrt_registration_failures_total", ("registry",), "Registrations that failed."),
     _Counted("task_dead_lettered", "agentrt_dead_letters_total", ("why",), "Tasks that went to the dead letters."),
     _Counted("flood_gate_refused", "agentrt_flood_gate_refusals_total", ("reason",), "Messages refused as a flood."),
     _Counted("breaker_opened", "agentrt_breaker_openings_total", (), "Times that an agent's breaker opened."),

@@ -20,7 +20,7 @@ _log = structlog.get_logger()
 #: Seconds between two snapshots where nothing happens.
 INTERVAL = 0.5
 #: Events after which a snapshot is taken at once, by how their kinds begin.
-_TELLING = ("nats_", "mcp_server_", "breaker_", "agent_", "memory_")
+_TELLING = ("nats_", "mcp_server_", "breaker_", "agent_", "memory_", "registration_")
 
 
 class Observer:
@@ -88,7 +88,11 @@ def snapshot_of(fleet: Fleet, taken_at: float) -> FleetSnapshot:
     return FleetSnapshot(
         fleet=fleet.name,
         agents=tuple(_agent(member, statuses[name]) for name, member in fleet.members.items()),
-        checks=tuple(Check(name, ok, reason) for name, (ok, reason) in fleet.bus.checks().items()),
+        checks=tuple(
+            Check(name, ok, reason)
+            for checks in (fleet.bus.checks(), fleet.registration.checks())
+            for name, (ok, reason) in checks.items()
+        ),
         stopping=fleet.is_stopping,
         taken_at=taken_at,
     )

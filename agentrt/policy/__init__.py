@@ -11,6 +11,7 @@ from agentrt.policy.failures import Failure, FailureKind, SendState
 from agentrt.policy.flood import Action, FloodGate, GateReason, GateVerdict, MessageMeta
 from agentrt.policy.intensity import RestartIntensity, RunningClock, Verdict
 from agentrt.policy.latch import Latch
+from agentrt.policy.lease import Leases, LeaseWork
 from agentrt.policy.memory import MemoryGuardPolicy, MemoryVerdict
 from agentrt.policy.pool import PoolServer, ServerPool
 from agentrt.policy.precedence import NotConfigured, Resolved, Scopes, resolve
@@ -46,6 +47,8 @@ __all__ = [
     "Health",
     "Judgement",
     "Latch",
+    "LeaseWork",
+    "Leases",
     "LimitVerdict",
     "Limits",
     "MemoryGuardPolicy",

@@ -16,6 +16,7 @@ from agentrt.ports.errors import (
     SlowConsumer,
     WrongRevision,
 )
+from agentrt.ports.registry import Entries, Registration, RegistryEntry
 from agentrt.ports.tools import BatteryMissing, ToolError, ToolSession
 from agentrt.ports.topology import BucketSpec, ConsumerSpec, Difference, Finding, Json, StreamSpec, Topology
 
@@ -31,6 +32,7 @@ __all__ = [
     "ConsumerSpec",
     "Delivery",
     "Difference",
+    "Entries",
     "Finding",
     "Headers",
     "Json",
@@ -41,6 +43,8 @@ __all__ = [
     "NoResponders",
     "PayloadTooLarge",
     "PermissionDenied",
+    "Registration",
+    "RegistryEntry",
     "SlowConsumer",
     "StreamSpec",
     "ToolError",

@@ -72,6 +72,11 @@ class ToolSession(Protocol):
         ...
 
     @property
+    def started_at(self) -> float | None:
+        """When that was started, or a link to a server elsewhere was made, in monotonic seconds."""
+        ...
+
+    @property
     def tools(self) -> tuple[str, ...]:
         """Names of the tools that the server listed last."""
         ...

@@ -34,6 +34,7 @@ class InProcessSession:
         }
         self._up = trio.Event()
         self._up.set()
+        self._started_at = trio.current_time()
         self._in_hand: set[trio.CancelScope] = set()
 
     @property
@@ -51,6 +52,11 @@ class InProcessSession:
         """None: it has no process of its own."""
 
     @property
+    def started_at(self) -> float:
+        """When it came up last."""
+        return self._started_at
+
+    @property
     def tools(self) -> tuple[str, ...]:
         """Names of the tools, sorted."""
         return tuple(self._tools)
@@ -64,6 +70,8 @@ class InProcessSession:
 
     def restore(self) -> None:
         """Come up again."""
+        if not self.is_ready:
+            self._started_at = trio.current_time()
         self._up.set()
 
     async def wait_ready(self) -> None:

@@ -211,8 +211,9 @@ def test_a_path_keeps_the_last_agents():
 def test_the_topology_has_a_consumer_for_each_priority():
     """One consumer cannot prioritise; the stream of tasks is a work queue, that of dead letters is not."""
     names = Names("newsroom")
-    shared = names.shared_topology(outcome_ttl=7.0, dead_letter_ttl=30.0)
+    shared = names.shared_topology(outcome_ttl=7.0, dead_letter_ttl=30.0, lease=5.0)
     consumers = names.agent_topology("editor", ack_wait=60.0).consumers
     assert [("newsroom-tasks", True), ("newsroom-dlq", False)] == [(s.name, s.work_queue) for s in shared.streams]
+    assert [("newsroom-outcomes", 7.0), ("newsroom-registry", 5.0)] == [(b.name, b.ttl) for b in shared.buckets]
     assert ["editor-high", "editor-normal", "editor-low"] == [consumer.durable for consumer in consumers]
     assert [f"newsroom.tasks.editor.{lane}" for lane in PRIORITIES] == [one.filter_subject for one in consumers]

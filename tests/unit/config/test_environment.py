@@ -6,11 +6,13 @@ import pytest
 
 ALL = {
     "NATS_URL": "nats://bus:4222",
+    "AGENT_REGISTRY_URL": "http://registry/agents",
+    "MCP_REGISTRY_URL": "https://registry/servers",
     "MCP_RSS_WARN_MB": "50",
     "MCP_RSS_LIMIT_MB": "60.5",
     "MCP_MEMORY_CHECK_INTERVAL": "10",
 }
-KEYS = ("bus.url", "memory.server_warn", "memory.server_limit", "memory.interval")
+KEYS = ("bus.url", "registry.url", "registry.mcp_url", "memory.server_warn", "memory.server_limit", "memory.interval")
 
 
 def test_variables_count_where_the_file_says_nothing(load_more):
@@ -31,6 +33,9 @@ def test_the_file_wins_over_variables_even_malformed_ones(load_more):
     server_warn = "1MB"
     server_limit = "2MB"
     interval = "3s"
+    [registry]
+    url = "http://mine/agents"
+    mcp_url = "http://mine/servers"
     """
     loaded = load_more(text, dict.fromkeys(ALL, "junk://"))
     memory = loaded.config.memory
@@ -50,7 +55,7 @@ def test_file_environment_and_default_mix_key_by_key(load_more):
     """A table in the file does not shut out the variables of its other keys."""
     loaded = load_more("[memory]\nserver_warn = '10MB'", {"MCP_RSS_LIMIT_MB": "20"})
     assert loaded.config.memory.server_limit == 20_000_000
-    assert [loaded.sources[key] for key in KEYS] == ["default", "file", "environment", "default"]
+    assert [loaded.sources[key] for key in KEYS] == [*["default"] * 3, "file", "environment", "default"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ TABLES = {
     "[memory]": model.MemoryConfig,
     "[health]": model.HealthConfig,
     "[log]": model.LogConfig,
+    "[registry]": model.RegistryConfig,
     "[mcp.global.SERVER]": model.McpServerConfig,
     "[policies.retry.NAME]": model.RetryConfig,
     "[policies.breaker.NAME]": model.BreakerConfig,

@@ -12,7 +12,7 @@ NAME = "a name has up to 63 lower-case letters, digits and hyphens, and begins w
 SECRET = 'write "env:NAME" or "file:PATH", never the secret itself'
 LISTEN = 'write "127.0.0.1:8080" for this machine only, "0.0.0.0:8080" for all addresses'
 URL = 'write "nats://host:4222" or "tls://host:4222", several of them with commas between'
-KEYS = "schema, fleet, bus, inbox, flood_gate, memory, health, log, policies, actors, mcp, agents"
+KEYS = "schema, fleet, bus, inbox, flood_gate, memory, health, log, registry, policies, actors, mcp, agents"
 
 
 @pytest.mark.parametrize(
