@@ -35,6 +35,7 @@ DECLARED = {
     ("stream", "trial-tasks"),
     ("stream", "trial-dlq"),
     ("bucket", "trial-outcomes"),
+    ("bucket", "trial-registry"),
     *(("consumer", f"trial-tasks/editor-{priority}") for priority in ("high", "normal", "low")),
 }
 

@@ -356,7 +356,7 @@ async def test_a_snapshot_says_what_health_and_metrics_need(fleet_config: Config
         snapshot = snapshot_of(fleet.fleet, 8.0)
         editor, writer = snapshot.agents
         assert ("newsroom", 8.0, False) == (snapshot.fleet, snapshot.taken_at, snapshot.stopping)
-        assert ["nats_connected", "jetstream"] == [check.name for check in snapshot.checks]
+        assert ["nats_connected", "jetstream", "registry:nats"] == [check.name for check in snapshot.checks]
         assert [
             "nats_connected",
             "jetstream",
