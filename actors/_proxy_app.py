@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from email.utils import formatdate
 from typing import Any
 
 import trio
 from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actors._proxy_backend import Backend
 from actors._proxy_call import Incoming, Outgoing, exchange
@@ -123,6 +122,8 @@ class _Entrance:
                 request.count("failed")
             else:
                 await request.refuse(_ERROR, "the proxy made a mistake, see its log", "failed")
+        finally:
+            request.let_go()
 
 
 class _Request:
@@ -135,6 +136,7 @@ class _Request:
         self._backend: Backend | None = None
         self._method = str(scope["method"])
         self._id: Any = None
+        self._held = 0
         self._is_done = False
         self.has_begun = False
 
@@ -146,23 +148,27 @@ class _Request:
 
     async def serve(self) -> None:
         """Read it, pass it on, and pass the answer back."""
-        with ExitStack() as held:
-            try:
-                self._let_in()
-                body = await self._read(held)
-                message = parse(body) if body else None
-                method, _, self._id = request_of(message)
-                self._method = method or self._method
-                self._backend = self._route()
-            except Refused as refusal:
-                await self._beside_the_client(self.refuse, refusal.status, str(refusal), "refused")
-                return
-            except NotRouted as error:
-                await self._beside_the_client(self.refuse, _NOT_FOUND, str(error), "not_found")
-                return
-            query = self._scope["query_string"]
-            incoming = Incoming(self._scope["method"], self._headers, query, body, message)
-            await self._beside_the_client(self._pass_on, self._backend, incoming)
+        try:
+            self._let_in()
+            body = await self._read()
+            message = parse(body) if body else None
+            method, _, self._id = request_of(message)
+            self._method = method or self._method
+            self._backend = self._route()
+        except Refused as refusal:
+            await self._beside_the_client(self.refuse, refusal.status, str(refusal), "refused")
+            return
+        except NotRouted as error:
+            await self._beside_the_client(self.refuse, _NOT_FOUND, str(error), "not_found")
+            return
+        query = self._scope["query_string"]
+        incoming = Incoming(self._scope["method"], self._headers, query, body, message)
+        await self._beside_the_client(self._pass_on, self._backend, incoming)
+
+    def let_go(self) -> None:
+        """Hold nothing of it any more."""
+        self._desk.let_go(self._held)
+        self._held = 0
 
     async def refuse(self, status: int, reason: str, outcome: str) -> None:
         """Answer it here."""
@@ -182,7 +188,7 @@ class _Request:
         if self._desk.is_draining:
             raise Refused(_UNAVAILABLE, "the proxy stops")
 
-    async def _read(self, held: ExitStack) -> bytes:
+    async def _read(self) -> bytes:
         limit = self._desk.config.max_request
         body = bytearray()
         with trio.move_on_after(_PATIENCE):
@@ -191,7 +197,8 @@ class _Request:
                 if message["type"] == "http.disconnect":
                     raise _Gone
                 part = message.get("body", b"")
-                held.enter_context(self._desk.holding(len(part)))
+                self._desk.hold(len(part))
+                self._held += len(part)
                 body += part
                 if len(body) > limit:
                     raise Refused(_TOO_LARGE, f"the request is larger than {format_size(limit)}")
@@ -213,7 +220,7 @@ class _Request:
             nonlocal is_gone
             while (await self._receive())["type"] != "http.disconnect":
                 pass
-            # The server says so, too, from within the last part, and then still has to tidy up there.
+            # The server says so after the last part, too.
             if not self._is_done:
                 is_gone = True
                 scope.cancel(reason="agentrt: the client is gone")
@@ -232,27 +239,37 @@ class _Request:
             raise _Gone
 
     async def _pass_on(self, backend: Backend, incoming: Incoming) -> None:
+        if not incoming.is_stream:
+            await self._exchange(backend, incoming)
+            return
+        with self._desk.streaming():
+            await self._exchange(backend, incoming)
+        if not self._is_done:
+            # The proxy stops.
+            if self.has_begun:
+                await self._finish(b"", "answered")
+            else:
+                await self.refuse(_UNAVAILABLE, "the proxy stops", "refused")
+
+    async def _exchange(self, backend: Backend, incoming: Incoming) -> None:
         began = trio.current_time()
         async with exchange(backend, self._desk.client, incoming, self._desk.via) as outgoing:
             self._desk.metrics.answered(backend, trio.current_time() - began)
-            if incoming.is_stream and outgoing.events is not None:
-                await self._begin(outgoing)
-                with self._desk.streaming():
-                    await self._pass_events(outgoing)
-                await self._finish(outgoing)
-            else:
-                await self._answer(outgoing)
+            await self._answer(outgoing)
 
     async def _answer(self, outgoing: Outgoing) -> None:
         await self._begin(outgoing)
-        await self._pass_events(outgoing)
-        await self._finish(outgoing)
+        if outgoing.events is not None:
+            while (part := await outgoing.events.next()) is not None:
+                await self._send({"type": "http.response.body", "body": part, "more_body": True})
+        await self._finish(outgoing.body, _outcome(outgoing))
 
-    async def _finish(self, outgoing: Outgoing) -> None:
-        # Before the last part, with which the server lets go of the request.
-        self.count(_outcome(outgoing))
+    async def _finish(self, body: bytes, outcome: str) -> None:
+        self.count(outcome)
         self._is_done = True
-        await self._part(outgoing.body, is_last=True)
+        # With the last part the server lets go of the request, and to cut it off there would cost the connection.
+        with trio.CancelScope(shield=True):
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _begin(self, outgoing: Outgoing) -> None:
         self.has_begun = True
@@ -262,15 +279,6 @@ class _Request:
         if outgoing.events is None and outgoing.status not in {202, 204} and header(headers, b"content-length") is None:
             headers.append((b"content-length", str(len(outgoing.body)).encode()))
         await self._send({"type": "http.response.start", "status": outgoing.status, "headers": headers})
-
-    async def _pass_events(self, outgoing: Outgoing) -> None:
-        if outgoing.events is not None:
-            while (part := await outgoing.events.next()) is not None:
-                await self._part(part, is_last=False)
-
-    async def _part(self, body: bytes, *, is_last: bool) -> None:
-        message: Message = {"type": "http.response.body", "body": body, "more_body": not is_last}
-        await self._send(message)
 
 
 def _outcome(outgoing: Outgoing) -> str:

@@ -29,7 +29,7 @@ from actors._proxy_wire import (
     rpc_error,
     with_header,
 )
-from agentrt.policy import Failure, FailureKind, SendState
+from agentrt.policy import Backoff, Failure, FailureKind, RetryPolicy, SendState
 from agentrt.policy.failures import Phase, classify_network
 from agentrt.resilience import BulkheadFull, CallFailed, Retrying, classify
 from agentrt.resilience.errors import BreakerOpen
@@ -40,6 +40,8 @@ _BAD_GATEWAY, _UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
 _PASSING = frozenset({_BAD_GATEWAY, _UNAVAILABLE, _GATEWAY_TIMEOUT})
 #: Long requests that are streams, and no calls that somebody waits for.
 _STREAMS = frozenset({"subscriptions/listen"})
+#: How a stream that the client opens is tried again, within its limit.
+_PATIENT = RetryPolicy(1_000_000, Backoff(0.5, 2.0, 5.0, jitter=(0.8, 1.0)))
 #: Seconds after which a client that met a full bulkhead may come again.
 _COME_AGAIN = 1
 
@@ -134,7 +136,11 @@ class _Call:
 
     async def answer(self) -> Outgoing:
         """Try until there is an answer, or no more is to be tried."""
-        retrying = Retrying(self._backend.retry, self._backend.budget, classify, self._report, self._backend.random)
+        backend = self._backend
+        # Nobody waits for a stream to open, and some clients give theirs up after few attempts: it is tried on and on.
+        is_get = self._incoming.method == "GET"
+        policy, budget = (_PATIENT, None) if is_get else (backend.retry, backend.budget)
+        retrying = Retrying(policy, budget, classify, self._report, backend.random)
         try:
             return await retrying.call(
                 self._attempt,
@@ -214,8 +220,8 @@ class _Call:
         try:
             ticket = replica.gate.admit()
         except BreakerOpen as error:
-            # Who is refused is to know at once.
-            error.failure = attrs.evolve(error.failure, is_final=True)
+            # Who waits for an answer is to know at once.
+            error.failure = attrs.evolve(error.failure, is_final=self._incoming.method != "GET")
             raise
         try:
             with trio.CancelScope(deadline=self.deadline) as limit:
@@ -257,9 +263,6 @@ class _Call:
             headers = with_header(headers, SESSION, session.backend_id)
             if session.is_fresh and self._incoming.method == "GET":
                 headers = with_header(headers, LAST_EVENT, None)
-        if self._method == "tools/list":
-            # It is read here, too.
-            headers = with_header(headers, b"accept-encoding", "identity")
         query = f"?{self._incoming.query.decode('latin-1')}" if self._incoming.query else ""
         body = self._incoming.body if self._incoming.method == "POST" else None
         answer = await self._client.open(
@@ -283,7 +286,8 @@ class _Call:
             headers = self._as_the_client_knows(headers, session)
         if is_good and answer.kind == EVENTS:
             identity = self._id if self._incoming.method == "POST" else None
-            events = Events(answer, EventRelay(identity), self._read_to_its_end, self._cut)
+            is_packed = answer.header(b"content-encoding") is not None
+            events = Events(answer, EventRelay(identity, is_packed), self._read_to_its_end, self._cut)
             return Outgoing(answer.status, with_header(headers, b"content-length", None), events=events)
         body = await self._read(answer, is_good=is_good)
         outgoing = Outgoing(answer.status, headers, body)

@@ -97,9 +97,8 @@ class ProxyDesk:
         is_ok = not self.is_draining and any(check["ok"] for check in checks.values())
         return {"ok": is_ok, "draining": self.is_draining, "checks": checks}
 
-    @contextmanager
-    def holding(self, size: int) -> Iterator[None]:
-        """Account for a body in memory.
+    def hold(self, size: int) -> None:
+        """Account for a part of a request in memory, until :meth:`let_go`.
 
         Raises:
             Refused: All of them together would be too much.
@@ -107,10 +106,10 @@ class ProxyDesk:
         if self._held + size > self.config.max_buffered:
             raise Refused(503, f"requests in hand hold {format_size(self._held)}: too much")
         self._held += size
-        try:
-            yield
-        finally:
-            self._held -= size
+
+    def let_go(self, size: int) -> None:
+        """Account for what is not in memory any more."""
+        self._held -= size
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
@@ -123,6 +122,10 @@ class ProxyDesk:
                 yield
             finally:
                 self._streams.discard(scope)
+
+    def open(self) -> None:
+        """Take requests, again after an end that was asked for."""
+        self.is_draining = False
 
     def drain(self) -> None:
         """Close all streams that stay open, for the others may come back elsewhere; calls in hand go on."""

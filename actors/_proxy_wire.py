@@ -56,6 +56,8 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
 def for_backend(headers: Iterable[tuple[bytes, bytes]], via: str) -> Headers:
     """Return a request's headers as the backend gets them."""
     kept = [(name, value) for name, value in end_to_end(headers) if name not in _OWN]
+    # What is packed cannot be passed on event by event.
+    kept = with_header(kept, b"accept-encoding", "identity")
     return with_header(kept, b"via", ", ".join(filter(None, [header(kept, b"via"), f"1.1 {via}"])))
 
 
@@ -115,9 +117,11 @@ class EventRelay:
 
     Args:
         identity: The request that the stream answers; None where it is no answer.
+        is_packed: It is not to be read here, only passed on.
     """
 
     identity: Any = None
+    is_packed: bool = False
     _held: bytearray = attrs.field(init=False, factory=bytearray)
     _last: bytes | None = attrs.field(init=False, default=b"")
     _is_in_event: bool = attrs.field(init=False, default=False)
@@ -125,6 +129,9 @@ class EventRelay:
 
     def feed(self, data: bytes) -> bytes:
         """Take what came, and return what is to be passed on."""
+        if self.is_packed:
+            self._is_in_event, self._last = True, None
+            return data
         self._held += data
         end = 0
         for match in _BOUNDARY.finditer(self._held):

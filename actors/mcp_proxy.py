@@ -54,6 +54,7 @@ class ProxyServer(Actor):
         await self._served.wait()
 
     async def _serve(self) -> None:
+        self._desk.open()
         app = make_app(self._desk, lambda kind, fields: self.emit(kind, **fields))
         try:
             await serve_app(app, self._listening, self._stopping.wait, self._desk.config.drain_timeout)

@@ -279,6 +279,46 @@ async def test_a_stream_of_the_server_s_own_passes_and_ends_when_the_proxy_stops
         await world.proxy.wait()
 
 
+async def test_a_stream_is_opened_when_its_server_is_back(web, tmp_path):
+    """However long that takes: some clients give theirs up after few attempts, and nobody waits for it."""
+    await web.start("--stream-until", str(tmp_path / "never"))
+    async with proxied({"web": {"url": [web.url]}}, proxy={"retries": 0}) as world:
+        await world.initialize()
+        web.kill()
+        lines = []
+
+        async def listen() -> None:
+            async with world.client.stream("GET", world.url(), headers={**BOTH, **world.session}) as answer:
+                async for line in answer.aiter_lines():
+                    lines.append(line)  # noqa: PERF401 - it counts when it comes.
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            await until(lambda: world.kinds().count("proxy_call_retried") >= 2)
+            await web.restart()
+            await until(lambda: "event: message" in lines)
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_stream_that_waits_for_its_server_holds_up_no_stop(web):
+    await web.start()
+    async with proxied({"web": {"url": [web.url]}}, proxy={"drain_timeout": "50s"}) as world:
+        await world.initialize()
+        web.kill()
+        answers = []
+
+        async def listen() -> None:
+            answers.append(await world.client.get(world.url(), headers={**BOTH, **world.session}))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            await until(lambda: "proxy_call_retried" in world.kinds())
+            with trio.fail_after(20):
+                world.proxy.stop("the test is over")
+                await world.proxy.wait()
+        assert [503] == [answer.status_code for answer in answers]
+
+
 async def test_headers_are_passed_on_but_for_those_of_one_hop(web):
     await web.start()
     async with proxied({"web": {"url": [web.url]}}) as world:
@@ -293,12 +333,14 @@ async def test_headers_are_passed_on_but_for_those_of_one_hop(web):
             "x-mine": "for the proxy",
             "x-other": "for the server",
             "te": "trailers",
+            "accept-encoding": "gzip",
         }
         answer = await world.client.post(world.url(), json=call, headers=sent)
         got = {name.lower(): value for name, value in json.loads(text_of(answer)).items()}
         for name in ("mcp-session-id", "mcp-protocol-version", "authorization", "last-event-id", "x-other", "accept"):
             assert (name, sent[name]) == (name, got.get(name))
         assert not {"x-mine", "te"} & got.keys()
+        assert "identity" == got["accept-encoding"]
         assert f"127.0.0.1:{web.port}" == got["host"]
         assert got["via"].startswith("1.1 agentrt-")
         assert "yes" == answer.headers["x-kept"]
