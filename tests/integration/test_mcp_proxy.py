@@ -148,6 +148,22 @@ async def test_a_session_that_was_lost_is_made_anew_under_its_old_name(web, lost
         assert ["proxy_session_revived"] == world.kinds()
 
 
+async def test_a_new_session_is_told_what_the_old_one_was(web):
+    """The log level, and the subscriptions that were not taken back."""
+    await web.start()
+    async with proxied({"web": {"url": [web.url]}}) as world:
+        await world.initialize()
+        await world.post("logging/setLevel", level="info")
+        await world.post("logging/setLevel", level="debug")
+        for uri in ("a", "b"):
+            await world.post("resources/subscribe", uri=uri)
+        await world.post("resources/unsubscribe", uri="a")
+        await world.do("forget")
+        before = len(web.log())
+        await world.do("answer", text="next")
+        assert ["logging/setLevel debug", "resources/subscribe b", "next"] == web.log()[before:]
+
+
 async def test_a_lost_session_is_the_client_s_where_that_is_wanted(web):
     await web.start()
     async with proxied({"web": {"url": [web.url], "revive_sessions": False}}) as world:

@@ -91,6 +91,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         if "id" not in message:
             self.answer(202, b"", "text/plain")
+        elif method in {"logging/setLevel", "resources/subscribe", "resources/unsubscribe"}:
+            self.act(f"{method} {params.get('level', params.get('uri'))}")
+            self.reply({"result": {}})
         elif method == "tools/call":
             self.call(params.get("arguments", {}))
         elif (body := result(method, params)) is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from agentrt import Agent, Task
+from agentrt.kernel import RestartChild, TerminateChild
 from agentrt.ops.observe import snapshot_of
 from agentrt.testing import FleetUnderTest, fleet_under_test
 
@@ -115,6 +116,18 @@ async def test_a_bus_that_was_away_gets_the_entries_again(autojump_clock, fleet_
         assert 3 == len(entries(fleet))
         assert 1 == len(fleet.events_of("registration_recovered"))
         assert {"editor": "editor"} == {"editor": await fleet.ask("editor", {})}
+
+
+async def test_a_registrar_that_was_stopped_registers_anew(autojump_clock, fleet_config):
+    """Each of its lives begins with what stands there, and ends with nothing."""
+    async with opened(fleet_config) as fleet:
+        await trio.sleep(5)
+        tree = fleet.fleet.runtime.ref("fleet")
+        await tree.call(TerminateChild("registrar"))
+        assert {} == entries(fleet)
+        await tree.call(RestartChild("registrar"))
+        await trio.sleep(1)
+        assert 3 == len(entries(fleet))
 
 
 async def test_a_registration_that_is_required_is_a_failed_check(autojump_clock, fleet_config):
