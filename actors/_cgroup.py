@@ -47,6 +47,51 @@ def read_cgroup(
     return max(found, key=lambda memory: memory.used / memory.limit, default=None)
 
 
+def read_oom_kills(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Read how many processes of this process's group the kernel killed for want of memory; None where it is not told.
+
+    In v2 those of the groups below count, too.
+    """
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return None
+    found = [count for line in lines for count in _oom_kills(line, root)]
+    return sum(found) if found else None
+
+
+class OomKills:
+    """Says whether the kernel killed somebody of this process's group for want of memory since the last look.
+
+    Looked at when a server starts and when one ends; where somebody else of the group was killed in between, who was
+    killed by a person then passes for a victim of that.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def look(self) -> bool:
+        """Look, and say whether there were more."""
+        before, self._count = self._count, read_oom_kills() or 0
+        return self._count > before
+
+
+def _oom_kills(line: str, root: Path) -> Iterator[int]:
+    _, controllers, path = line.split(":", 2)
+    if controllers and "memory" not in controllers.split(","):
+        return
+    top, name = (root / "memory", "memory.oom_control") if controllers else (root, "memory.events")
+    # As below: what the membership says need not be what is seen here.
+    for group in (top / path.lstrip("/"), top):
+        try:
+            told = dict(entry.split(" ", 1) for entry in (group / name).read_text().splitlines())
+            yield int(told["oom_kill"])
+        except (OSError, ValueError, KeyError):
+            continue
+        else:
+            return
+
+
 def _limits(line: str, root: Path) -> Iterator[CgroupMemory]:
     _, controllers, path = line.split(":", 2)
     if controllers == "":

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import trio
 
+from actors._cgroup import OomKills
 from actors._reaped import ReapedProcess, reaper
 
 #: A line longer than this is dropped: one answer must not eat the fleet's memory.
@@ -123,6 +124,9 @@ class LastWords:
             self._path.replace(self._path.with_name(self._path.name + ".1"))
 
 
+_oom_kills = OomKills()
+
+
 class ServerProcess:
     """A server in a process group of its own, spoken to in lines.
 
@@ -161,6 +165,9 @@ class ServerProcess:
         self._unread = 0
         self._discard = False
         self._is_input_over = False
+        self._is_oom = False
+        self._was_killed = False
+        _oom_kills.look()
 
     @classmethod
     async def spawn(
@@ -198,6 +205,8 @@ class ServerProcess:
         """How it ended, for people."""
         if self.returncode is None:
             return "closed its output" if self.lost.is_set() else "runs"
+        if self._is_oom:
+            return "was killed by the kernel, out of memory (SIGKILL)"
         return f"was killed by {self.signal}" if self.signal else f"exited with code {self.returncode}"
 
     @property
@@ -235,6 +244,7 @@ class ServerProcess:
 
     def kill(self) -> None:
         """Kill the whole group now, without waiting on finalizers; :meth:`run` returns soon after."""
+        self._was_killed = True
         self._process.signal(signal.SIGKILL)
 
     def send(self, line: bytes) -> int:
@@ -339,6 +349,8 @@ class ServerProcess:
             await self._stop()
         else:
             self._unread = _unread(self._process.stdin_fd)
+            is_killed = self._process.returncode == -signal.SIGKILL and not self._was_killed
+            self._is_oom = _oom_kills.look() and is_killed
         self._outgoing.close()
         self.exited.set()
         self.lost.set()

@@ -12,6 +12,7 @@ import attrs
 import psutil
 import trio
 
+from actors import _reaper
 from actors._cgroup import read_cgroup
 from agentrt.kernel import Actor
 from agentrt.policy import MemoryGuardPolicy, MemoryVerdict
@@ -81,22 +82,32 @@ class Readers:
 
 
 def read_tree(pid: int) -> int | None:
-    """Add up the resident memory of *pid* and all below it; None where it is gone.
+    """Add up the resident memory of *pid* and all that it started; None where it is gone.
 
-    What was forked a moment ago does not count: a server that starts a program would look twice its size.
+    Who left its parent, as a daemon does, is found at the server's keeper. What was forked a moment ago does not count:
+    a server that starts a program would look twice its size.
     """
     try:
         top = psutil.Process(pid)
-        everyone = [top, *top.children(recursive=True)]
+        others = [one for one in _root_of(top).children(recursive=True) if one.pid != pid]
         total = top.memory_info().rss
     except psutil.NoSuchProcess:
         return None
-    for process in everyone[1:]:
+    for process in others:
         try:
             total += 0 if _is_forking(process) else process.memory_info().rss
         except psutil.NoSuchProcess:
             continue
     return int(total)
+
+
+def _root_of(server: psutil.Process) -> psutil.Process:
+    """The keeper of a server, whose children are the server's own and those that nobody else has; else the server."""
+    try:
+        keeper = server.parent()
+        return keeper if keeper is not None and _reaper.__file__ in keeper.cmdline() else server
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return server
 
 
 def _is_forking(process: psutil.Process) -> bool:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+import pytest
 import trio
 
+from actors._reaped import reaper
 from actors.mcp_session import McpSession, McpToolSession
 from actors.memory_guard import MemoryGuard, MemoryWatch, read_process, read_tree
 from agentrt.config.model import McpServerConfig, MemoryConfig
@@ -67,6 +71,44 @@ def test_a_tree_is_more_than_its_top():
         assert (read_tree(top.pid) or 0) > 50 * MIB
         top.kill()
     assert read_tree(top.pid) is None
+
+
+async def test_a_daemon_of_a_server_is_the_server_s():
+    """It has left its parent, its group and its session, and what it holds counts all the same."""
+    code = (
+        "import os, sys, time\n"
+        "if not os.fork():\n"
+        "    os.setsid()\n"
+        "    if os.fork(): os._exit(0)\n"
+        f"    hoard = bytearray(b'x' * {50 * MIB})\n"
+        "    print('up', flush=True)\n"
+        "    time.sleep(600)\n"
+        "os.wait()\n"
+        "time.sleep(600)\n"
+    )
+    with trio.fail_after(60):
+        process = await reaper.spawn([sys.executable, "-c", code], env=dict(os.environ), cwd=None)
+        try:
+            assert b"up\n" == await process.stdout.receive_some()
+            while psutil.Process(process.pid).children():  # noqa: ASYNC110 - as below.
+                await trio.sleep(0.02)
+            # For a moment after it was forked, a process may be its parent's copy.
+            while (read_tree(process.pid) or 0) < 50 * MIB:  # noqa: ASYNC110 - what is read, is polled.
+                await trio.sleep(0.1)
+        finally:
+            process.signal(signal.SIGKILL)
+            await process.wait()
+            await process.aclose()
+    assert read_tree(process.pid) is None
+
+
+def test_who_was_killed_for_want_of_memory_is_told_from_who_was_killed():
+    """In a control group of its own, where one may be made."""
+    script = Path(__file__).parent / "servers" / "short_of_memory.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=120)
+    if done.stdout == "no group\n":
+        pytest.skip("no control group with a limit can be made here")
+    assert ["was killed by the kernel, out of memory (SIGKILL)", "was killed by SIGKILL"] == done.stdout.splitlines()
 
 
 def test_a_server_that_starts_programs_does_not_look_twice_its_size():

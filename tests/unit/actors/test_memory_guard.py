@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from actors._cgroup import CgroupMemory, read_cgroup
+from actors._cgroup import CgroupMemory, read_cgroup, read_oom_kills
 from actors.memory_guard import MemoryGuard, MemoryWatch, ProcessMemory, Readers
 from agentrt.config.model import MemoryConfig
 from agentrt.kernel import ChildSpec, Event, EventStream, SupervisorSpec, open_runtime
@@ -202,6 +202,25 @@ def test_the_old_layout_is_read(tmp_path):
     group(tmp_path / "memory" / "job", memory_dot_limit_in_bytes="1000", **names)
     (tmp_path / "self").write_text("12:cpu,cpuacct:/job\n5:memory:/job\n1:name=systemd:/x\n")
     assert read_cgroup(tmp_path / "self", tmp_path) == CgroupMemory(used=450, limit=1000)
+
+
+@pytest.mark.parametrize(
+    ("membership", "path", "name", "text", "expected"),
+    [
+        ("0::/a\n", "a", "memory.events", "low 0\noom 4\noom_kill 3\noom_group_kill 0\n", 3),
+        ("0::/docker/abc\n", ".", "memory.events", "oom_kill 2\n", 2),
+        ("5:memory:/job\n0::/\n", "memory/job", "memory.oom_control", "under_oom 0\noom_kill 1\n", 1),
+        ("5:cpu:/job\n", "memory/job", "memory.oom_control", "oom_kill 1\n", None),
+        ("0::/a\n", "a", "memory.events", "oom 4\n", None),
+        ("0::/a\n", "a", "memory.events", "nonsense", None),
+    ],
+)
+def test_kills_for_want_of_memory_are_counted(tmp_path, membership, path, name, text, expected):
+    """In the layout of v2 and in that of v1; none is no count, which is not a count of none."""
+    (tmp_path / "self").write_text(membership)
+    (tmp_path / path).mkdir(parents=True, exist_ok=True)
+    (tmp_path / path / name).write_text(text)
+    assert expected == read_oom_kills(tmp_path / "self", tmp_path)
 
 
 @pytest.mark.parametrize("membership", ["0::/\n", "", None])
