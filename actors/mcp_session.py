@@ -88,6 +88,11 @@ class McpToolSession:
         return tuple(self.desk.tools)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether its server has no call in hand."""
+        return self.desk.calls == 0
+
+    @property
     def breaker(self) -> BreakerState:
         """Whether its breaker lets calls through."""
         return self._breaker.state

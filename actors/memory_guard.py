@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import attrs
@@ -15,7 +16,7 @@ import trio
 from actors import _reaper
 from actors._cgroup import read_cgroup
 from agentrt.kernel import Actor
-from agentrt.policy import MemoryGuardPolicy, MemoryVerdict
+from agentrt.policy import IdleRecycling, MemoryGuardPolicy, MemoryVerdict
 
 if TYPE_CHECKING:
     from agentrt.config.model import MemoryConfig
@@ -47,6 +48,11 @@ class Guarded(Protocol):
         """When that was started, in monotonic seconds."""
         ...
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has no call in hand."""
+        ...
+
     async def request_restart(self, reason: str) -> None:
         """Let calls in hand finish, within a bound, and replace the server."""
 
@@ -75,10 +81,12 @@ class Readers:
     Args:
         tree: Resident bytes of a process and all below it; None where it is gone.
         process: Memory of this process.
+        share: As *tree*, but of what several processes share each has its part only; None where that is not told.
     """
 
     tree: Callable[[int], Awaitable[int | None]]
     process: Callable[[], Awaitable[ProcessMemory]]
+    share: Callable[[int], Awaitable[int | None]]
 
 
 def read_tree(pid: int) -> int | None:
@@ -88,8 +96,7 @@ def read_tree(pid: int) -> int | None:
     a server that starts a program would look twice its size.
     """
     try:
-        top = psutil.Process(pid)
-        others = [one for one in _root_of(top).children(recursive=True) if one.pid != pid]
+        top, *others = _tree_of(pid)
         total = top.memory_info().rss
     except psutil.NoSuchProcess:
         return None
@@ -99,6 +106,32 @@ def read_tree(pid: int) -> int | None:
         except psutil.NoSuchProcess:
             continue
     return int(total)
+
+
+def read_share(pid: int) -> int | None:
+    """Add up the proportional set sizes of *pid* and all that it started; None where the kernel does not tell.
+
+    What a server and its workers share, the interpreter above all, counts once here, and once for each in the other.
+    """
+    try:
+        tree = _tree_of(pid)
+    except psutil.NoSuchProcess:
+        return None
+    shares = [_pss(process.pid) for process in tree]
+    return None if shares[0] is None else sum(share or 0 for share in shares)
+
+
+def _pss(pid: int) -> int | None:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), None)
+
+
+def _tree_of(pid: int) -> list[psutil.Process]:
+    top = psutil.Process(pid)
+    return [top, *(one for one in _root_of(top).children(recursive=True) if one.pid != pid)]
 
 
 def _root_of(server: psutil.Process) -> psutil.Process:
@@ -163,6 +196,11 @@ class MemoryWatch:
             session.name: _policy(config, (warn or {}).get(session.name), (limit or {}).get(session.name))
             for session in sessions
         }
+        self.recycling = {
+            name: IdleRecycling(policy.warn, config.settle)
+            for name, policy in self.policies.items()
+            if config.recycle_idle
+        }
 
     def check(self) -> tuple[bool, str]:
         """Say whether the process is below its limit, and why; the check ``memory_below_limit``."""
@@ -184,7 +222,7 @@ class MemoryGuard(Actor):
 
     def __init__(self, watch: MemoryWatch, *, readers: Readers | None = None) -> None:
         self._watch = watch
-        self._readers = readers or Readers(_in_thread(read_tree), _in_thread(read_process))
+        self._readers = readers or Readers(_in_thread(read_tree), _in_thread(read_process), _in_thread(read_share))
 
     @staticmethod
     def open_handle(
@@ -212,15 +250,28 @@ class MemoryGuard(Actor):
             return
         self._watch.samples[session.name] = rss
         policy = self._watch.policies[session.name]
-        verdict = policy.sample(rss, started_at, trio.current_time())
-        if verdict is MemoryVerdict.OK:
-            return
+        now = trio.current_time()
+        verdict = policy.sample(rss, started_at, now)
+        recycling = self._watch.recycling.get(session.name)
+        is_recycled = recycling is not None and recycling.sample(rss, started_at, now, idle=session.is_idle)
+        if verdict is not MemoryVerdict.OK:
+            await self._act(session, policy, verdict, pid, rss)
+        if is_recycled and verdict is not MemoryVerdict.RESTART and session.pid == pid:
+            self.emit("memory_recycled", server=session.name, pid=pid, rss=rss, limit=policy.warn)
+            reason = f"holds {rss // _MIB} MiB, the warning is at {policy.warn // _MIB} MiB, and is idle"
+            self.spawn(session.request_restart, reason)
+
+    async def _act(
+        self, session: Guarded, policy: MemoryGuardPolicy, verdict: MemoryVerdict, pid: int | None, rss: int
+    ) -> None:
+        # Costs five times as much as the other figure, so it is read where somebody will look at it.
+        pss = await self._read(session.name, partial(self._readers.share, pid)) if pid is not None else None
         kind, limit = {
             MemoryVerdict.WARN: ("memory_warning", policy.warn),
             MemoryVerdict.RESTART: ("memory_limit_exceeded", policy.limit),
             MemoryVerdict.REPORT: ("memory_limit_at_start", policy.limit),
         }[verdict]
-        self.emit(kind, server=session.name, pid=pid, rss=rss, limit=limit)
+        self.emit(kind, server=session.name, pid=pid, rss=rss, pss=pss, limit=limit)
         if verdict is MemoryVerdict.RESTART and session.pid == pid:
             # Beside the sampling: calls in hand may take their time.
             self.spawn(session.request_restart, f"holds {rss // _MIB} MiB, the limit is {limit // _MIB} MiB")

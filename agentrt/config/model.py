@@ -122,6 +122,8 @@ class MemoryConfig:
     server_limit: Size = positive(Size(140_000_000))
     #: A server above the limit so soon after its start is reported, not restarted.
     settle: Duration = not_negative(60.0)
+    #: Whether a server above the warning is replaced when a look at it finds no call in hand.
+    recycle_idle: bool = False
     #: Not ready above this share of the cgroup's (else the machine's) memory.
     process_limit: float = attrs.field(default=0.9, validator=[validators.gt(0), validators.le(1)])
 

@@ -12,7 +12,7 @@ from agentrt.policy.flood import Action, FloodGate, GateReason, GateVerdict, Mes
 from agentrt.policy.intensity import RestartIntensity, RunningClock, Verdict
 from agentrt.policy.latch import Latch
 from agentrt.policy.lease import Leases, LeaseWork
-from agentrt.policy.memory import MemoryGuardPolicy, MemoryVerdict
+from agentrt.policy.memory import IdleRecycling, MemoryGuardPolicy, MemoryVerdict
 from agentrt.policy.pool import PoolServer, ServerPool
 from agentrt.policy.precedence import NotConfigured, Resolved, Scopes, resolve
 from agentrt.policy.probe import Health, ProbeHealth
@@ -45,6 +45,7 @@ __all__ = [
     "GiveUp",
     "GiveUpReason",
     "Health",
+    "IdleRecycling",
     "Judgement",
     "Latch",
     "LeaseWork",

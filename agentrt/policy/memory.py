@@ -93,3 +93,46 @@ class MemoryGuardPolicy:
             return MemoryVerdict.OK
         self._restarted = True
         return MemoryVerdict.RESTART
+
+
+@attrs.define
+class IdleRecycling:
+    """Say when a server above the warning is to be replaced because just now nobody needs it.
+
+    Once per start, and not before it settled. One that was there before it had settled needs that much, and is left
+    alone until it was below.
+
+    Pure, as above.
+
+    Args:
+        warn: Bytes from which on it is worth it.
+        settle: Seconds; a process exactly this old has settled.
+    """
+
+    warn: int = attrs.field(validator=validators.gt(0))
+    settle: float = attrs.field(default=60.0, validator=validators.ge(0))
+    _started_at: float | None = attrs.field(init=False, default=None)
+    _is_done: bool = attrs.field(init=False, default=False)
+    # Above the warning since before it settled.
+    _exempt: bool = attrs.field(init=False, default=False)
+
+    def sample(self, rss: int, started_at: float, now: float, *, idle: bool) -> bool:
+        """Return whether to replace a process that holds *rss* bytes; the rest as for the guard.
+
+        Args:
+            rss: Resident memory in bytes.
+            started_at: When the process started, in monotonic seconds.
+            now: Monotonic seconds.
+            idle: Whether it has no call in hand.
+        """
+        if started_at != self._started_at:
+            self._started_at, self._is_done, self._exempt = started_at, False, False
+        if rss < self.warn:
+            self._exempt = False
+            return False
+        if now - started_at < self.settle:
+            self._exempt = True
+        if not idle or self._exempt or self._is_done:
+            return False
+        self._is_done = True
+        return True

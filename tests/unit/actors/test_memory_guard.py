@@ -23,6 +23,7 @@ class Session:
         self.name = name
         self.pid: int | None = 100
         self.started_at: float | None = 0.0
+        self.is_idle = True
         self.restarts: list[str] = []
 
     async def request_restart(self, reason: str) -> None:
@@ -36,9 +37,9 @@ class Session:
 class World:
     """A guard over one server, whose memory the test sets."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, *, recycle_idle: bool = False, **settings: object) -> None:
         self.session = Session("archive")
-        self.watch = MemoryWatch(MemoryConfig(), [self.session], **settings)
+        self.watch = MemoryWatch(MemoryConfig(recycle_idle=recycle_idle), [self.session], **settings)
         self.rss: int | None = 50 * MB
         self.process = ProcessMemory(100 * MB, 100 * MB, 1000 * MB, "cgroup")
         self.reading_takes = 0.0
@@ -54,6 +55,10 @@ class World:
             raise self.error
         return self.rss
 
+    async def _share(self, pid: int) -> int | None:
+        assert pid == self.session.pid
+        return 20 * MB
+
     async def _process(self) -> ProcessMemory:
         return self.process
 
@@ -61,7 +66,7 @@ class World:
     async def run(self) -> AsyncIterator[World]:
         stream = EventStream()
         stream.listen(self.events.append)
-        readers = Readers(self._tree, self._process)
+        readers = Readers(self._tree, self._process, self._share)
         child = ChildSpec(id="memory-guard", factory=lambda: MemoryGuard(self.watch, readers=readers))
         async with open_runtime(SupervisorSpec(id="agent", children=(child,)), seed=1, events=stream):
             await trio.sleep(0.1)
@@ -87,7 +92,13 @@ async def test_the_warning_comes_once_until_it_fell_below(autojump_clock):
             world.rss = rss * MB
             await trio.sleep(30)
     assert world.kinds() == ["memory_warning", "memory_warning"]
-    assert world.events[-2].fields | {"rss": 0} == {"server": "archive", "pid": 100, "rss": 0, "limit": 100 * MB}
+    assert world.events[-2].fields | {"rss": 0} == {
+        "server": "archive",
+        "pid": 100,
+        "rss": 0,
+        "pss": 20 * MB,
+        "limit": 100 * MB,
+    }
 
 
 async def test_a_server_at_the_limit_is_restarted_once(autojump_clock):
@@ -112,6 +123,21 @@ async def test_a_server_that_starts_large_is_reported_and_left(autojump_clock):
         await trio.sleep(300)
     assert world.kinds() == ["memory_limit_at_start"]
     assert world.session.restarts == []
+
+
+async def test_a_server_that_grew_is_replaced_when_it_is_idle(autojump_clock):
+    """Where that is wanted; not while it works, and once for each start."""
+    async with World(recycle_idle=True).run() as world:
+        await trio.sleep(70)
+        world.rss, world.session.is_idle = 110 * MB, False
+        await trio.sleep(60)
+        assert [] == world.session.restarts
+        world.session.is_idle = True
+        await trio.sleep(45)
+        assert ["holds 104 MiB, the warning is at 95 MiB, and is idle"] == world.session.restarts
+        world.rss = 50 * MB
+        await trio.sleep(100)
+        assert ["memory_warning", "memory_recycled"] == world.kinds()
 
 
 async def test_a_server_may_have_limits_of_its_own(autojump_clock):
