@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -106,13 +105,11 @@ async def test_the_sdk_s_client_goes_on_with_a_server_that_was_killed(web, mode)
     async with proxied({"web": {"url": [web.url]}}) as world:
         async with mcp.Client(world.url(), mode=mode) as client:
             assert "pid" in {tool.name for tool in (await client.list_tools()).tools}
-            servers = []
-            for _ in range(3):
-                servers.append((await client.call_tool("pid", {})).content[0].text)
-                await web.restart()
-            assert 3 == len(set(servers))
+            before = (await client.call_tool("pid", {})).content[0].text
+            await web.restart()
+            assert before != (await client.call_tool("pid", {})).content[0].text
             assert "hello" == (await client.call_tool("echo", {"text": "hello"})).content[0].text
-        assert (3 if mode == "legacy" else 0) == world.kinds().count("proxy_session_revived")
+        assert (1 if mode == "legacy" else 0) == world.kinds().count("proxy_session_revived")
 
 
 async def test_a_call_waits_for_a_server_that_starts_again(web):
@@ -597,37 +594,3 @@ async def test_a_client_that_does_not_read_holds_up_no_stop(web, run, tmp_path):
         program.process.send_signal(signal.SIGTERM)
         await until(lambda: program.process.poll() is not None)
         await stream.aclose()
-
-
-@pytest.mark.parametrize(
-    ("options", "code", "said"),
-    [
-        ([], 78, "there is nothing to stand before; add a table [backends.NAME] with a url"),
-        (["--backend", "web"], 2, "not a backend"),
-        (["--backend", "web=ftp://x"], 78, "command line: backends.web.url: not the URL of a tool server"),
-        (["--backend", "web=http://127.0.0.1:1/mcp", "--listen", "192.0.2.1:80"], 71, "cannot listen on 192.0.2.1:80"),
-        (["--config", "/no/such/file"], 78, "/no/such/file: cannot be read: No such file or directory"),
-    ],
-)
-def test_a_start_that_cannot_be_says_why(options, code, said):
-    done = subprocess.run(
-        [AGENTRT, "mcp", "proxy", *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "300"},
-    )
-    assert (code, True) == (done.returncode, said in done.stderr), done.stderr
-
-
-def test_every_mistake_in_the_file_is_told_with_its_line(tmp_path):
-    file = tmp_path / "proxy.toml"
-    file.write_text('[proxy]\nlistn = "x"\n\n[backends.web]\nurl = []\n\n[tenants.web.a]\nurl = ["http://x/mcp"]\n')
-    done = subprocess.run(
-        [AGENTRT, "mcp", "proxy", "--config", str(file)], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert 78 == done.returncode
-    assert f'{file}:2: proxy.listn: unknown key; did you mean "listen"?' in done.stderr
-    assert f"{file}:5: backends.web.url: must not be empty" in done.stderr
-    assert f'{file}:7: tenants.web: "web" is a backend, too' in done.stderr
