@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ AGENTRT = str(Path(sys.executable).with_name("agentrt"))
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 #: Seconds that anything may take on a machine with much to do.
 PATIENCE = 60.0
+#: What an error of the proxy's own may say of a call.
+KINDS = {"outcome_unknown", "unavailable"}
 BOTH = {"accept": "application/json, text/event-stream"}
 
 
@@ -129,6 +132,36 @@ async def test_a_call_waits_for_a_server_that_starts_again(web):
         assert ["here"] == web.acted_on()
         assert {"proxy_call_recovered", "proxy_session_revived"} <= set(world.kinds())
         assert "proxy_breaker_opened" not in world.kinds()
+
+
+async def test_kills_at_random_moments_lose_no_call_and_do_none_twice(web):
+    """Each call has one outcome: what was answered was done once, and what failed at most once."""
+    chance, outcomes = random.Random(5), {}
+    await web.start()
+    async with proxied({"web": {"url": [web.url]}}, proxy={"retries": 6, "check_interval": "100ms"}) as world:
+        await world.initialize()
+
+        async def work(worker: int) -> None:
+            for number in range(25):
+                what = f"{worker}-{number}"
+                answer = await world.do("answer", text=what, seconds=0.01)
+                outcomes[what] = answer.status_code
+                assert answer.json()["id"] == 7
+                assert answer.status_code == 200 or answer.json()["error"]["data"]["kind"] in KINDS
+
+        async def kill() -> None:
+            for _ in range(4):
+                await trio.sleep(chance.random() * 0.2)
+                await web.restart()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kill)
+            for worker in range(4):
+                nursery.start_soon(work, worker)
+    done = web.acted_on()
+    assert 100 == len(outcomes)
+    assert len(done) == len(set(done))
+    assert {what for what, status in outcomes.items() if status == 200} <= set(done)
 
 
 @pytest.mark.parametrize("lost", ["plain", "python", "typescript"])
