@@ -12,6 +12,10 @@ import attrs
 from agentrt.ports import BucketSpec, BusMessage, ConsumerSpec, Headers, StreamSpec, Topology
 
 API = "$JS.API."
+ACK = "$JS.ACK."
+#: Methods of the API, each with the name of a stream to follow; of a consumer behind it, for the next message.
+GET = "STREAM.MSG.GET."
+NEXT = "CONSUMER.MSG.NEXT."
 MSG_ID = "Nats-Msg-Id"
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 KV_OPERATION = "KV-Operation"
@@ -76,7 +80,12 @@ class ApiError(Exception):
     @property
     def is_transient(self) -> bool:
         """Whether the same request may work later."""
-        return self.is_missing or (self.code == _UNAVAILABLE and self.number != _STORE_FAILED)
+        return self.is_missing or (self.code == _UNAVAILABLE and not self.is_not_stored)
+
+    @property
+    def is_not_stored(self) -> bool:
+        """Whether the stream takes no more: it is full, or has a message of that subject and takes no other."""
+        return self.number == _STORE_FAILED
 
     @property
     def is_no_message(self) -> bool:
@@ -138,6 +147,22 @@ class Asset:
         """The method of the API that says what is there."""
         return f"{'CONSUMER' if self.kind == 'consumer' else 'STREAM'}.INFO.{self.path}"
 
+    @property
+    def create(self) -> str:
+        """The method of the API that makes it.
+
+        A consumer's has its filter behind the name, and the server takes no other: so who may make one consumer may
+        not have it deliver what is somebody else's.
+        """
+        if self.kind == "consumer":
+            return f"CONSUMER.CREATE.{self.path}.{self.config['filter_subject']}"
+        return f"STREAM.CREATE.{self.path}"
+
+    @property
+    def update(self) -> str:
+        """The method of the API that changes it."""
+        return self.create if self.kind == "consumer" else f"STREAM.UPDATE.{self.path}"
+
 
 def assets(topology: Topology) -> tuple[Asset, ...]:
     """Return all that is declared, in the order in which it has to be made."""
@@ -177,22 +202,22 @@ async def _named(asset: Asset, work: Awaitable[dict[str, Any]]) -> dict[str, Any
 
 
 async def _ensure_stream(ask: Ask, asset: Asset) -> dict[str, Any]:
-    name, config = asset.path, asset.config
+    config = asset.config
     try:
-        return await call(ask, f"STREAM.CREATE.{name}", config)
+        return await call(ask, asset.create, config)
     except ApiError as error:
         if error.number != _NAME_IN_USE:
             raise
     # It is there and differs. What was not declared, such as the replicas, is the operator's and stays.
-    found = await call(ask, f"STREAM.INFO.{name}")
+    found = await call(ask, asset.info)
     wanted = {**found["config"], **config}
-    return found if wanted == found["config"] else await call(ask, f"STREAM.UPDATE.{name}", wanted)
+    return found if wanted == found["config"] else await call(ask, asset.update, wanted)
 
 
 async def _ensure_consumer(ask: Ask, asset: Asset) -> dict[str, Any]:
     stream, _, _durable = asset.path.partition(".")
-    # This form creates it, or updates what may be updated.
-    return await call(ask, f"CONSUMER.DURABLE.CREATE.{asset.path}", {"stream_name": stream, "config": asset.config})
+    # It is created, or what may be updated is.
+    return await call(ask, asset.create, {"stream_name": stream, "config": asset.config})
 
 
 def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
@@ -231,7 +256,9 @@ def _bucket_config(spec: BucketSpec) -> dict[str, Any]:
         "discard": "new",
         "storage": "file",
         "duplicate_window": _window(120.0, spec.ttl),
-        "allow_rollup_hdrs": True,
+        # A roll-up takes away what is there, and of a full key the server refuses another value.
+        "discard_new_per_subject": spec.write_once,
+        "allow_rollup_hdrs": not spec.write_once,
         "deny_delete": True,
         "allow_direct": True,
     }

@@ -210,7 +210,13 @@ class Bucket:
         return bool(self.spec.ttl) and trio.current_time() - entry.time >= self.spec.ttl
 
     def put(self, key: str, value: bytes) -> int:
-        """Write a key and return its revision."""
+        """Write a key and return its revision.
+
+        Raises:
+            BusRefused: It is there, and keys are written once.
+        """
+        if self.spec.write_once and self.get(key) is not None:
+            raise BusRefused(f"writing {key!r} in {self.spec.name!r}: it is there, and is written once")
         return self._write(key, value)
 
     def _write(self, key: str, value: bytes | None) -> int:

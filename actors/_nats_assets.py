@@ -32,27 +32,45 @@ class _Seen:
 
 @attrs.define
 class Assets:
-    """Ensures what is declared and looks at it again, one thing at a time, over any number of connections.
+    """Ensures what is declared, or that somebody else does, and looks at it again, over any number of connections.
 
     The server knows when a stream or a consumer was created. One that is younger than what was seen before was
     deleted, or lost with the server's store, and has been made again: what it held is gone, and that is told.
 
     Args:
         on_lost: Called with what was lost, and how many messages it held when it was last looked at.
+        on_missing: Called where something is not there as declared, and somebody else has to make it; None where it
+            is made here.
     """
 
     _on_lost: Callable[[str, int], None]
+    _on_missing: Callable[[], None] | None = None
     _seen: dict[str, _Seen] = attrs.field(init=False, factory=dict)
     _turn: Iterator[int] = attrs.field(init=False, factory=itertools.count)
 
     async def ensure(self, ask: jetstream.Ask, topology: Topology) -> None:
-        """Create or update all that is declared; what is there stays.
+        """Create or update all that is declared, or see that it was; what is there stays.
 
         Raises:
-            ApiError: The server refused; says what.
+            ApiError: The server refused, or it is for somebody else to make; says what.
         """
         for asset in jetstream.assets(topology):
-            self._note(asset, await jetstream.ensure(ask, asset))
+            self._note(asset, await self._have(ask, asset))
+
+    async def _have(self, ask: jetstream.Ask, asset: jetstream.Asset) -> dict[str, Any]:
+        if self._on_missing is None:
+            return await jetstream.ensure(ask, asset)
+        try:
+            info = await jetstream.look(ask, asset)
+        except jetstream.ApiError as error:
+            if error.is_gone:
+                self._on_missing()
+            raise
+        for found in differences(asset.config, info["config"]):
+            self._on_missing()
+            difference = f"{found.field} is {found.actual} and not {found.declared}"
+            raise jetstream.ApiError(0, 0, f"{asset}: {difference}; the fleet's own connection sets it right")
+        return info
 
     async def probe(self, ask: jetstream.Ask, topology: Topology) -> None:
         """Ask for a sign of life, by way of the next thing that is declared; where it is gone, make it again.

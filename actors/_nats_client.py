@@ -26,6 +26,7 @@ from nats.protocol import command
 
 from actors._nats_complaints import Complaints, ConnectionLost, Denied, Request
 from actors._nats_login import options
+from actors._nats_settings import NatsSettings
 from agentrt.policy import PoolServer
 from agentrt.ports import BusError, Headers
 
@@ -123,7 +124,9 @@ class NatsClient:
         """The other servers of the cluster, as this one told."""
         return tuple(self.server.neighbour(uri.netloc) for uri in self._nc.discovered_servers if uri.hostname)
 
-    async def connect(self, server: PoolServer, login: Mapping[str, str | None], *, name: str, timeout: float) -> None:
+    async def connect(
+        self, server: PoolServer, login: Mapping[str, str | None], settings: NatsSettings, *, timeout: float
+    ) -> None:
         """Connect once.
 
         Raises:
@@ -132,7 +135,7 @@ class NatsClient:
         self._server = server
         with trio.move_on_after(timeout) as scope:
             try:
-                await self._loop.run_aio_coroutine(self._connect(server, login, name, timeout))
+                await self._loop.run_aio_coroutine(self._connect(server, login, settings, timeout))
             except Exception as error:
                 # "No servers" hides the cause, which only the error callback heard.
                 raise ConnectionLost(describe(self._last_error or error)) from error
@@ -150,14 +153,17 @@ class NatsClient:
         self._inbox = self.new_inbox() + "."
         self.subscribe(self._inbox + "*", self._on_answer, self._on_deaf)
 
-    async def _connect(self, server: PoolServer, login: Mapping[str, str | None], name: str, timeout: float) -> None:
+    async def _connect(
+        self, server: PoolServer, login: Mapping[str, str | None], settings: NatsSettings, timeout: float
+    ) -> None:
         # What the server complains of is judged here: the library would close for good, and not return until a peer
         # that may never read again had read all.
         self._nc._process_err = self._on_complaint
         tls_name = {} if server.tls_name is None else {"tls_hostname": server.tls_name}
         await self._nc.connect(
             servers=[server.url],
-            name=name,
+            name=settings.name,
+            inbox_prefix=settings.inbox,
             allow_reconnect=False,
             max_reconnect_attempts=1,
             reconnect_time_wait=0,

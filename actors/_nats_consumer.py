@@ -88,7 +88,7 @@ class PullConsumer:
         confirming: Callable[[], Confirm],
         on_missing: Callable[[], None],
     ) -> None:
-        self._next_subject = f"{jetstream.API}CONSUMER.MSG.NEXT.{stream}.{durable}"
+        self._next_subject = f"{jetstream.API}{jetstream.NEXT}{stream}.{durable}"
         self._batch = batch
         self._ack_wait = ack_wait
         self._confirming = confirming

@@ -69,7 +69,8 @@ class Driver:
     def __attrs_post_init__(self) -> None:
         """Begin with what is configured and with nothing seen."""
         self._pool = ServerPool(tuple(PoolServer(url) for url in self.settings.servers))
-        self._assets = Assets(self._tell_asset_lost)
+        keeper = self.link.keeper
+        self._assets = Assets(self._tell_asset_lost, None if keeper is None else keeper.nudge)
 
     async def run(self) -> None:
         """Keep the bus connected until cancelled."""
@@ -179,7 +180,7 @@ class Driver:
     async def _connect(self, server: PoolServer, credentials: dict[str, str | None], timeout: float) -> NatsClient:
         client = NatsClient(self.link.ledger.problem)
         try:
-            await client.connect(server, credentials, name=self.settings.name, timeout=timeout)
+            await client.connect(server, credentials, self.settings, timeout=timeout)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await client.discard()

@@ -74,9 +74,15 @@ class Answer:
 
 
 class NatsLink:
-    """Stands between the handle, which asks, and the driver, which brings one connection after the other."""
+    """Stands between the handle, which asks, and the driver, which brings one connection after the other.
 
-    def __init__(self) -> None:
+    Args:
+        keeper: Another one, which makes what is declared here where this one may not.
+    """
+
+    def __init__(self, keeper: NatsLink | None = None) -> None:
+        #: Who makes what is declared; None where this does.
+        self.keeper = keeper
         self.client: NatsClient | None = None
         self.is_flowing = False
         self.topology = Topology()

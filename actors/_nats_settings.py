@@ -27,6 +27,7 @@ class NatsSettings:
         url: ``nats://`` or ``tls://``; several are separated by commas.
         credentials: Returns what to log in with, as :func:`agentrt.config.bus_login` does; called at each attempt.
         name: What the server calls this connection.
+        inbox: What the subjects begin with on which it is answered.
         connect_timeout: For one attempt.
         probe_interval: Between two probes.
         probe_limit: Without an answered probe for so long, the connection is thrown away.
@@ -37,6 +38,7 @@ class NatsSettings:
     url: str = attrs.field()
     credentials: Credentials = _no_credentials
     name: str = "agentrt"
+    inbox: str = "_INBOX"
     connect_timeout: float = 15.0
     probe_interval: float = 2.0
     probe_limit: float = 5.0

@@ -96,7 +96,7 @@ class KeyWatch:
 
     async def _read(self) -> jetstream.Stored | None:
         request = {"seq": self._position + 1, "next_by_subj": jetstream.key_subject(self.bucket, self.pattern)}
-        found = await self._api(f"STREAM.MSG.GET.{jetstream.bucket_stream(self.bucket)}", dict(request))
+        found = await self._api(jetstream.GET + jetstream.bucket_stream(self.bucket), dict(request))
         return None if found is None else jetstream.read_stored(found)
 
     def _take(self, stored: jetstream.Stored) -> KeyChange:

@@ -16,7 +16,9 @@ from actors._nats_complaints import ConnectionLost
 from actors._nats_consumer import NatsDelivery, PullConsumer
 from actors._nats_driver import Driver
 from actors._nats_link import Answer, NatsLink
+from actors._nats_login import public_nkey
 from actors._nats_outbox import Outgoing
+from actors._nats_permissions import permissions
 from actors._nats_settings import Credentials, NatsSettings, NatsStatistics
 from actors._nats_subscription import Hint, Subscription
 from actors._nats_watch import KeyWatch
@@ -49,11 +51,16 @@ class NatsBus:
 
     It keeps what is declared, subscribed and consumed, and opens all of it again on each new connection. A published
     message is kept until the server has it: around a rebuild it may arrive twice, and is not lost.
+
+    Args:
+        settings: Where to connect, and how.
+        keeper: Another bus, which declares the same and makes it. This one then only looks whether it is there, so
+            that its user needs no permission to make it.
     """
 
-    def __init__(self, settings: NatsSettings) -> None:
+    def __init__(self, settings: NatsSettings, keeper: NatsBus | None = None) -> None:
         self.settings = settings
-        self.link = NatsLink()
+        self.link: NatsLink = NatsLink(None if keeper is None else keeper.link)
 
     @property
     def is_ready(self) -> bool:
@@ -245,7 +252,13 @@ class NatsBus:
         if await self.get(bucket, key, timeout=timeout) is None:
             return
         headers = {jetstream.MSG_ID: uuid.uuid4().hex, jetstream.KV_OPERATION: "DEL"}
-        answer = await self._write(f"deleting {key!r} in {bucket!r}", bucket, key, b"", headers, timeout=left.seconds)
+        what = f"deleting {key!r} in {bucket!r}"
+        answer = await self._write(what, bucket, key, b"", headers, timeout=left.seconds)
+        if answer.error is not None and answer.error.is_not_stored:
+            # Keys that are written once take no mark of their end either; who may can take them away.
+            method = f"STREAM.PURGE.{jetstream.bucket_stream(bucket)}"
+            request = {"filter": jetstream.key_subject(bucket, key)}
+            answer = await self._api(what, method, request, timeout=left.seconds)
         answer.accepted()
 
     @asynccontextmanager
@@ -293,7 +306,7 @@ class NatsBus:
     async def _stored(
         self, what: str, stream: str, request: dict[str, Any], *, timeout: float
     ) -> jetstream.Stored | None:
-        answer = await self._api(what, f"STREAM.MSG.GET.{stream}", request, timeout=timeout)
+        answer = await self._api(what, jetstream.GET + stream, request, timeout=timeout)
         if answer.error is not None and answer.error.is_no_message:
             return None
         return jetstream.read_stored(answer.accepted())
@@ -312,23 +325,37 @@ class NatsConnection(Actor):
         self._bus = bus
 
     @staticmethod
-    def open_handle(*, url: str, credentials: Credentials, config: BusConfig, name: str) -> NatsBus:
-        """Make the bus handle of one connection."""
+    def open_handle(
+        *,
+        url: str,
+        credentials: Credentials,
+        config: BusConfig,
+        name: str,
+        inbox: str,
+        keeper: NatsBus | None = None,
+    ) -> NatsBus:
+        """Make the bus handle of one connection; see :class:`NatsBus`."""
         return NatsBus(
             NatsSettings(
                 url=url,
                 credentials=credentials,
                 name=name,
+                inbox=inbox,
                 connect_timeout=config.connect_timeout,
                 probe_interval=config.probe_interval,
                 probe_limit=config.probe_limit,
                 publish_buffer=config.publish_buffer,
                 publish_age=config.publish_age,
-            )
+            ),
+            keeper,
         )
 
     #: One asyncio loop around the whole run serves the connections of all agents.
     around = staticmethod(bridge)
+
+    #: What a server has to allow a connection, and the public part of an nkey: for who writes its configuration.
+    permissions = staticmethod(permissions)
+    public_nkey = staticmethod(public_nkey)
 
     async def run(self) -> None:
         """Keep the bus connected until a stop is asked for."""

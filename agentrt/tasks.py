@@ -248,6 +248,11 @@ class Names:
         """The bucket of agents and tool servers that are there."""
         return f"{self.fleet}-registry"
 
+    def inbox(self, agent: str | None = None) -> str:
+        """What the subjects begin with on which an agent, or the fleet itself, is answered: a token of its own."""
+        # No name has an underscore, so none of these begins as another does.
+        return f"_INBOX_{self.fleet}" if agent is None else f"_INBOX_{self.fleet}_{agent}"
+
     def task_subject(self, agent: str, priority: str) -> str:
         """Where tasks for *agent* are stored."""
         return f"{self.fleet}.tasks.{agent}.{priority}"
@@ -271,7 +276,8 @@ class Names:
                 StreamSpec(self.tasks, (f"{self.fleet}.tasks.>",), work_queue=True),
                 StreamSpec(self.dead_letters, (f"{self.fleet}.dlq.>",), max_age=dead_letter_ttl),
             ),
-            buckets=(BucketSpec(self.outcomes, outcome_ttl), BucketSpec(self.registry, lease)),
+            # The first outcome of a task is its outcome, whoever else may write there.
+            buckets=(BucketSpec(self.outcomes, outcome_ttl, write_once=True), BucketSpec(self.registry, lease)),
         )
 
     def agent_topology(self, agent: str, *, ack_wait: float) -> Topology:

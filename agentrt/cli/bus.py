@@ -10,6 +10,7 @@ from agentrt.config import Loaded, bus_login
 from agentrt.fleet import Batteries
 from agentrt.kernel import ChildSpec, SupervisorSpec, WhenExhausted, open_runtime
 from agentrt.ports import Bus
+from agentrt.tasks import Names
 
 
 @asynccontextmanager
@@ -37,7 +38,11 @@ async def open_bus(loaded: Loaded, *, url: str, token: str | None, name: str) ->
     batteries = Batteries()
     battery = batteries["nats"]
     bus: Bus = battery.open_handle(
-        url=url, credentials=credentials, config=loaded.config.bus, name=f"{loaded.config.fleet.name}-{name}"
+        url=url,
+        credentials=credentials,
+        config=loaded.config.bus,
+        name=f"{loaded.config.fleet.name}-{name}",
+        inbox=Names(str(loaded.config.fleet.name)).inbox(),
     )
     child = ChildSpec(id="bus", factory=lambda: battery(bus), when_exhausted=WhenExhausted.ESCALATE)
     async with batteries.around("nats"), open_runtime(SupervisorSpec(id=name, children=(child,))):

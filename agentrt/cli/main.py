@@ -23,6 +23,7 @@ _COMMANDS = {
     "stop": "agentrt.cli.look:stop",
     "init": "agentrt.cli.init:init",
     "config": "agentrt.cli.explain:app",
+    "export": "agentrt.cli.export:app",
     "mcp": "agentrt.cli.mcp:app",
 }
 

@@ -18,9 +18,10 @@ from agentrt.config.convert import (
 )
 from agentrt.config.environment import Source
 from agentrt.config.loader import Loaded, load
-from agentrt.config.login import bus_login
+from agentrt.config.login import bus_login, login_of
 from agentrt.config.model import (
     ActorsConfig,
+    AgentBusConfig,
     AgentConfig,
     BreakerConfig,
     BulkheadConfig,
@@ -52,6 +53,7 @@ from agentrt.config.units import format_duration, format_size, parse_duration, p
 __all__ = [
     "SERVER_BREAKER",
     "ActorsConfig",
+    "AgentBusConfig",
     "AgentConfig",
     "BreakerConfig",
     "BulkheadConfig",
@@ -89,6 +91,7 @@ __all__ = [
     "format_size",
     "load",
     "load_class",
+    "login_of",
     "memory_guard",
     "parse_duration",
     "parse_size",

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from agentrt.config.model import BusConfig
-from agentrt.config.problems import Fault
+import attrs
+
+from agentrt.config.model import AgentBusConfig, BusConfig, Config, Name
+from agentrt.config.problems import Fault, KeyPath
 from agentrt.config.secret import resolve_secret
 from agentrt.config.structure import Draft
 
 #: Ways to log in, each by the key that says which it is.
 _WAYS = ("user", "token", "nkey", "creds")
 _SECRETS = ("password", "token", "nkey", "creds")
+_IDENTITY = ("user", *_SECRETS)
+_CERTIFICATE = ("tls_cert", "tls_key")
 _FILES = ("tls_ca", "tls_cert", "tls_key")
 
 
@@ -41,17 +46,39 @@ def bus_login(bus: BusConfig, environ: Mapping[str, str], folder: Path) -> dict[
     return found
 
 
+def login_of(config: Config, agent: Name) -> BusConfig:
+    """Return ``[bus]`` as it counts for one agent.
+
+    A way to log in that the agent has of its own counts whole, and so does a certificate; what it has not is that of
+    ``[bus]``.
+    """
+    own = config.agents[agent].bus
+    given: dict[str, Any] = {}
+    for group in (_IDENTITY, _CERTIFICATE):
+        if any(getattr(own, key) is not None for key in group):
+            given |= {key: getattr(own, key) for key in group}
+    return attrs.evolve(config.bus, **given)
+
+
 def login_faults(draft: Draft) -> Iterator[Fault]:
-    """Find two ways to log in at once, and halves of what only works whole."""
-    bus = draft.config.bus
-    if any(draft.is_damaged(("bus", key)) for key in (*_WAYS, *_SECRETS, *_FILES)):
+    """Find two ways to log in at once, halves of what only works whole, and logins that nobody asks for."""
+    yield from _faults_of(draft, ("bus",), draft.config.bus)
+    for name, agent in draft.config.agents.items():
+        path = ("agents", name, "bus")
+        yield from _faults_of(draft, path, agent.bus)
+        if agent.bus.is_given and draft.config.bus.url is None and not draft.is_damaged(("bus", "url")):
+            message = "a login of its own is of no use on the server that the fleet brings along, which knows but one"
+            yield Fault(path, message, "give [bus] url, or leave this out")
+
+
+def _faults_of(draft: Draft, path: KeyPath, login: BusConfig | AgentBusConfig) -> Iterator[Fault]:
+    if any(draft.is_damaged((*path, key)) for key in (*_IDENTITY, *_FILES)):
         return
-    ways = [key for key in _WAYS if getattr(bus, key) is not None]
+    ways = [key for key in _WAYS if getattr(login, key) is not None]
     for way in ways[1:]:
-        yield Fault(("bus", way), f"there are two ways to log in: {ways[0]!r} and {way!r}", "leave one of them out")
-    if (bus.user is None) != (bus.password is None):
-        given, missing = ("user", "password") if bus.password is None else ("password", "user")
-        yield Fault(("bus", given), f"{given!r} stands without {missing!r}", f"add {missing}, or leave {given} out")
-    if (bus.tls_cert is None) != (bus.tls_key is None):
-        given, missing = ("tls_cert", "tls_key") if bus.tls_key is None else ("tls_key", "tls_cert")
-        yield Fault(("bus", given), f"{given!r} stands without {missing!r}", f"add {missing}, or leave {given} out")
+        yield Fault((*path, way), f"there are two ways to log in: {ways[0]!r} and {way!r}", "leave one of them out")
+    for one, other in (("user", "password"), _CERTIFICATE):
+        if (getattr(login, one) is None) != (getattr(login, other) is None):
+            given, missing = (one, other) if getattr(login, other) is None else (other, one)
+            message = f"{given!r} stands without {missing!r}"
+            yield Fault((*path, given), message, f"add {missing}, or leave {given} out")

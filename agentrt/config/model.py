@@ -322,6 +322,24 @@ class McpConfig:
 
 
 @attrs.frozen(kw_only=True)
+class AgentBusConfig:
+    """``[agents.NAME.bus]``: a login of the agent's own, so that the server can tell it from the others."""
+
+    user: str | None = None
+    password: Secret | None = None
+    token: Secret | None = None
+    nkey: Secret | None = None
+    creds: Secret | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the agent logs in as somebody of its own."""
+        return any(value is not None for value in attrs.astuple(self))
+
+
+@attrs.frozen(kw_only=True)
 class AgentConfig:
     """``[agents.NAME]``."""
 
@@ -336,6 +354,8 @@ class AgentConfig:
     progress_timeout: Duration = positive(300.0)
     max_concurrent_tasks: int = count(1)
     breaker: Name | None = None
+    #: A login of its own, below.
+    bus: AgentBusConfig = attrs.field(factory=AgentBusConfig)
     #: Free for the agent's own use, as ``self.options``.
     options: dict[str, Any] = attrs.field(factory=dict)
 

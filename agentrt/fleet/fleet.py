@@ -16,6 +16,7 @@ import trio
 from agentrt.agent import Agent, TaskClient
 from agentrt.config import (
     BreakerConfig,
+    BusConfig,
     Config,
     Duration,
     Loaded,
@@ -23,6 +24,7 @@ from agentrt.config import (
     breaker,
     bus_login,
     load_class,
+    login_of,
     path_of,
     resolve_secret,
     servers_of,
@@ -258,13 +260,16 @@ class _Builder:
         # Servers' logs and the bus's store are in it.
         self.state_dir.chmod(0o700)
         self.server: Server | None = self._open_server()
+        self._names = Names(str(config.fleet.name))
+        self._bus = self._open_bus("fleet", config.bus, inbox=self._names.inbox())
+        self._bus.declare(topology_of(config))
         shared = Shared(
             config=config,
             folder=loaded.folder,
             state_dir=self.state_dir,
-            names=Names(str(config.fleet.name)),
+            names=self._names,
             batteries=batteries,
-            open_bus=self._open_bus,
+            open_bus=self._open_agent_bus,
             workspace=workspace or Workspace(self._workspace_folders()),
             wall=wall,
         )
@@ -272,9 +277,7 @@ class _Builder:
             name: Member(name, self._class_of(name, classes), shared, self._breaker(name), _path(name))
             for name in map(str, config.agents)
         }
-        bus = self._open_bus("fleet")
-        bus.declare(topology_of(config))
-        self.desk = FleetDesk(shared, members, bus)
+        self.desk = FleetDesk(shared, members, self._bus)
         self.registration = self._open_registration()
         events.listen(self._note_activity)
         self._tell_tool_servers()
@@ -337,11 +340,23 @@ class _Builder:
         )
         return server
 
-    def _open_bus(self, name: str) -> Bus:
-        bus = self._config.bus
-        url = self.server.url if self.server is not None else bus.url
+    def _open_agent_bus(self, agent: str) -> Bus:
+        """Make an agent's handle. With a login of its own it makes nothing on the bus: the fleet's does that for it."""
+        config = self._config
+        has_own = config.agents[Name(agent)].bus.is_given
+        login, keeper = login_of(config, Name(agent)), self._bus if has_own else None
+        return self._open_bus(agent, login, inbox=self._names.inbox(agent), keeper=keeper)
+
+    def _open_bus(self, name: str, login: BusConfig, **settings: Any) -> Bus:
+        server, environ, folder = self.server, self._environ, self._loaded.folder
+
+        def credentials() -> Mapping[str, str | None]:
+            # Read anew for each attempt, so that a rotated secret is picked up.
+            return bus_login(login, environ, folder) if server is None else server.credentials()
+
+        url = server.url if server is not None else login.url
         opened: Bus = self.batteries["nats"].open_handle(
-            url=url, credentials=self._credentials, config=bus, name=f"{self._config.fleet.name}-{name}"
+            url=url, credentials=credentials, config=login, name=f"{self._config.fleet.name}-{name}", **settings
         )
         return opened
 
@@ -357,12 +372,6 @@ class _Builder:
             else None,
         )
         return opened
-
-    def _credentials(self) -> Mapping[str, str | None]:
-        """Read what a connection logs in with; done anew for each attempt, so that a rotated secret is picked up."""
-        if self.server is not None:
-            return self.server.credentials()
-        return bus_login(self._config.bus, self._environ, self._loaded.folder)
 
     def _class_of(self, name: str, classes: Mapping[str, type[Agent]]) -> type[Agent]:
         if name in classes:

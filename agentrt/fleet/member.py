@@ -24,6 +24,7 @@ from agentrt.config import (
 )
 from agentrt.fleet.batteries import Batteries
 from agentrt.fleet.breakers import AgentBreaker
+from agentrt.fleet.declared import needs_of
 from agentrt.fleet.workspace import Workspace
 from agentrt.kernel import (
     Actor,
@@ -56,7 +57,7 @@ class Shared:
         state_dir: Where the fleet keeps its state.
         names: Names on the bus.
         batteries: The actors behind the ports.
-        open_bus: Makes a bus handle for a connection of that name.
+        open_bus: Makes the bus handle of the agent of that name.
         workspace: Whether the folders can be written to.
         wall: Unix time; virtual in tests.
         runtime: The running tree, once it runs.
@@ -101,15 +102,7 @@ class Member:
         self.last_activity: float | None = None
         self.book = shared.books[name] = TaskBook(self.config.max_concurrent_tasks)
         self.host = Host(cls, self._agent_setup())
-        settings = shared.config
-        self.bus.declare(
-            shared.names.shared_topology(
-                outcome_ttl=settings.inbox.outcome_ttl,
-                dead_letter_ttl=settings.inbox.dead_letter_ttl,
-                lease=settings.registry.lease,
-            )
-        )
-        self.bus.declare(shared.names.agent_topology(name, ack_wait=settings.inbox.ack_wait))
+        self.bus.declare(needs_of(shared.config, name))
 
     # Readiness
 

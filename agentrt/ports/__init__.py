@@ -17,6 +17,7 @@ from agentrt.ports.errors import (
     WrongRevision,
 )
 from agentrt.ports.registry import Entries, Registration, RegistryEntry
+from agentrt.ports.rights import BusUse, Permissions
 from agentrt.ports.tools import BatteryMissing, ToolError, ToolSession
 from agentrt.ports.topology import BucketSpec, ConsumerSpec, Difference, Finding, Json, StreamSpec, Topology
 
@@ -28,6 +29,7 @@ __all__ = [
     "BusMessage",
     "BusRefused",
     "BusUnavailable",
+    "BusUse",
     "Consumer",
     "ConsumerSpec",
     "Delivery",
@@ -43,6 +45,7 @@ __all__ = [
     "NoResponders",
     "PayloadTooLarge",
     "PermissionDenied",
+    "Permissions",
     "Registration",
     "RegistryEntry",
     "SlowConsumer",

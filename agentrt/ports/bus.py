@@ -173,7 +173,12 @@ class Bus(Protocol):
         ...
 
     async def put(self, bucket: str, key: str, value: bytes, *, timeout: float = 30.0) -> int:
-        """Write a key, whatever is there; return its revision."""
+        """Write a key, whatever is there; return its revision.
+
+        Raises:
+            BusRefused: It is there, and the bucket's keys are written once.
+            BusUnavailable: Not answered within *timeout* seconds.
+        """
         ...
 
     async def get(self, bucket: str, key: str, *, timeout: float = 30.0) -> tuple[bytes, int] | None:

@@ -48,10 +48,17 @@ class ConsumerSpec:
 
 @attrs.frozen
 class BucketSpec:
-    """A key-value bucket as it is declared; *ttl* in seconds, 0 is for ever."""
+    """A key-value bucket as it is declared.
+
+    Args:
+        name: The bucket's name.
+        ttl: Seconds a key is kept; 0 is for ever.
+        write_once: Whether the bus lets nobody change a key that is there; deleting it takes a right of its own.
+    """
 
     name: str
     ttl: float = 0.0
+    write_once: bool = False
 
 
 @attrs.frozen

@@ -41,7 +41,7 @@ TOPOLOGY = Topology(
         ConsumerSpec("TASKS", "editor-low", "t.tasks.editor.low", ack_wait=ACK_WAIT),
         ConsumerSpec("TASKS", "one-at-a-time", "t.tasks.solo", ack_wait=ACK_WAIT, max_ack_pending=1),
     ),
-    buckets=(BucketSpec("outcomes"), BucketSpec("leases", ttl=1.0)),
+    buckets=(BucketSpec("outcomes"), BucketSpec("leases", ttl=1.0), BucketSpec("results", write_once=True)),
 )
 HIGH = "t.tasks.editor.high"
 
@@ -361,6 +361,21 @@ async def test_a_key_is_written_read_and_deleted(open_bus: Open):
         third = await bus.create("outcomes", "k.1", b"")
         assert third > second
         assert await bus.get("outcomes", "k.1") == (b"", third)
+
+
+async def test_a_key_that_is_written_once_is_changed_by_nobody(open_bus: Open):
+    """The bus itself refuses it, whoever asks; one that is deleted can be created again."""
+    async with open_bus() as bus, open_bus() as other:
+        revision = await bus.create("results", "task-1", b"mine")
+        with pytest.raises(BusRefused):
+            await other.put("results", "task-1", b"theirs")
+        with pytest.raises(KeyExists):
+            await other.create("results", "task-1", b"theirs")
+        assert await bus.get("results", "task-1") == (b"mine", revision)
+        assert await other.put("results", "task-2", b"theirs") > revision
+        await other.delete("results", "task-1")
+        assert await bus.get("results", "task-1") is None
+        assert await bus.create("results", "task-1", b"again") > revision
 
 
 async def test_a_key_ends_with_its_bucket_s_ttl(open_bus: Open):

@@ -14,6 +14,7 @@ from scripted_nats import INFO, Peer, ScriptedServer, scripted
 
 from actors._nats_client import NatsClient, bridge
 from actors._nats_complaints import ConnectionLost
+from actors._nats_settings import NatsSettings
 from agentrt.policy import PoolServer
 from agentrt.ports import BusError, LimitReached, PayloadTooLarge, SlowConsumer
 
@@ -54,7 +55,7 @@ class Client:
         self.client = NatsClient(lambda subject, error: self.problems.append((subject, error)))
 
     async def connect(self, server: ScriptedServer, timeout: float = 10.0) -> NatsClient:
-        await self.client.connect(PoolServer(server.url), {}, name="test", timeout=timeout)
+        await self.client.connect(PoolServer(server.url), {}, NatsSettings(url=server.url), timeout=timeout)
         return self.client
 
     async def discard(self) -> None:

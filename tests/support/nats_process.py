@@ -22,6 +22,8 @@ class RealServer:
         self.token = "first"
         self.jetstream = True
         self.anonymous = False
+        #: Files beside its configuration that belong to it.
+        self.includes: list[str] = []
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             self.port: int = listener.getsockname()[1]
@@ -46,6 +48,7 @@ class RealServer:
         if self.jetstream:
             lines.append(f'jetstream {{ store_dir: "{self.folder / "store"}", max_file_store: 256MB }}')
         lines += [f"{key}: {value}" for key, value in settings.items()]
+        lines += [f'include "{name}"' for name in self.includes]
         (self.folder / "nats.conf").write_text("\n".join(lines))
 
     def start(self, **settings: Any) -> None:
@@ -86,6 +89,11 @@ class RealServer:
         while {stat.read_text().rpartition(")")[2].split()[0] for stat in self._threads()} != {"T"}:
             assert time.monotonic() < deadline, "nats-server did not stop"
             time.sleep(0.001)
+
+    @property
+    def said(self) -> str:
+        """What it logged so far."""
+        return (self.folder / "log").read_text()
 
     def _threads(self) -> Iterator[Path]:
         return Path(f"/proc/{self.pid}/task").glob("*/stat")

@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-from actors._jetstream import assets
+from actors._jetstream import ApiError, assets
 from actors._nats_assets import Assets, differences
 from agentrt.ports import BucketSpec, ConsumerSpec, Difference, Json, StreamSpec, Topology
 
@@ -65,6 +65,7 @@ class Server:
         self.created: dict[str, int] = {}
         self.asked: list[str] = []
         self.made = 0
+        self.config: dict[str, Json] = {}
 
     async def ask(self, subject: str, body: bytes) -> Reply:
         await trio.lowlevel.checkpoint()
@@ -76,7 +77,7 @@ class Server:
         if method.startswith("STREAM") and name not in self.created:
             return Reply(b'{"error": {"code": 404, "err_code": 10059, "description": "stream not found"}}')
         created = self.created.get(name, 0)
-        return Reply(json.dumps({"created": f"t{created}", "state": {"messages": 7}}).encode())
+        return Reply(json.dumps({"created": f"t{created}", "state": {"messages": 7}, "config": self.config}).encode())
 
 
 async def test_the_probe_goes_round_and_makes_what_is_gone_again() -> None:
@@ -113,3 +114,22 @@ async def test_where_nothing_is_declared_jetstream_is_asked_for_a_sign_of_life()
     server = Server()
     await Assets(lambda _what, _messages: None).probe(server.ask, Topology())
     assert [" INFO"] == server.asked
+
+
+async def test_what_somebody_else_makes_is_only_looked_at_and_asked_for() -> None:
+    """Nothing is made here; what is missing is said, and whoever makes it is told, each time that it is missed."""
+    asked_for: list[int] = []
+    server, topology = Server(), Topology((StreamSpec("A", ("a",)),))
+    guest = Assets(lambda _what, _messages: None, lambda: asked_for.append(1))
+    for _ in range(2):
+        with pytest.raises(ApiError, match="stream 'A': stream not found"):
+            await guest.ensure(server.ask, topology)
+    assert (["STREAM.INFO A"] * 2, [1, 1]) == (server.asked, asked_for)
+    server.created["A"], server.config = 1, {}
+    with pytest.raises(ApiError, match="stream 'A': name is None and not A; the fleet's own connection sets it right"):
+        await guest.ensure(server.ask, topology)
+    assert [1, 1, 1] == asked_for
+    server.config = assets(topology)[0].config
+    await guest.ensure(server.ask, topology)
+    assert [1, 1, 1] == asked_for
+    assert {"STREAM.INFO A"} == set(server.asked)

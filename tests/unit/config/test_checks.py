@@ -52,6 +52,17 @@ SEARCHED = "is not configured at any scope; searched mcp.agents.editor, mcp.role
             "7: bus.tls_key: 'tls_key' stands without 'tls_cert'; add tls_cert, or leave tls_key out",
         ),
         (
+            "[bus]\nurl = 'nats://a'\n[agents.editor.bus]\nuser = 'u'",
+            "9: agents.editor.bus.user: 'user' stands without 'password'; add password, or leave user out",
+        ),
+        (
+            "[agents.editor.bus]\ntoken = 'env:T'",
+            (
+                "6: agents.editor.bus: a login of its own is of no use on the server that the fleet brings along, "
+                "which knows but one; give [bus] url, or leave this out"
+            ),
+        ),
+        (
             "[memory]\nserver_limit = '64MiB'\nserver_warn = '64MiB'",
             (
                 "8: memory.server_warn: server_warn (64MiB) must be less than server_limit (64MiB): "

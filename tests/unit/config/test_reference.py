@@ -14,6 +14,7 @@ REFERENCE = Path(__file__).parents[3] / "docs" / "configuration.md"
 TABLES = {
     "[fleet]": model.FleetConfig,
     "[agents.NAME]": model.AgentConfig,
+    "[agents.NAME.bus]": model.AgentBusConfig,
     "[bus]": model.BusConfig,
     "[inbox]": model.InboxConfig,
     "[flood_gate]": model.FloodGateConfig,

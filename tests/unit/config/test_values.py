@@ -25,7 +25,7 @@ KEYS = "schema, fleet, bus, inbox, flood_gate, memory, health, log, registry, po
             '"a key".b = 1',
             (
                 '6: agents.editor."a key": unknown key; the keys here are class, role, mcp, manager, fallback, '
-                "critical, task_timeout, progress_timeout, max_concurrent_tasks, breaker, options"
+                "critical, task_timeout, progress_timeout, max_concurrent_tasks, breaker, bus, options"
             ),
         ),
         ("class_ = 1", '6: agents.editor.class_: unknown key; did you mean "class"?'),
@@ -35,8 +35,8 @@ KEYS = "schema, fleet, bus, inbox, flood_gate, memory, health, log, registry, po
         (
             "options.x = 1\nlog.level = 1",
             (
-                "7: agents.editor.log: unknown key; the keys here are class, role, mcp, "
-                "manager, fallback, critical, task_timeout, progress_timeout, max_concurrent_tasks, breaker, options"
+                "7: agents.editor.log: unknown key; the keys here are class, role, mcp, manager, "
+                "fallback, critical, task_timeout, progress_timeout, max_concurrent_tasks, breaker, bus, options"
             ),
         ),
         # Wrong types.

@@ -443,7 +443,7 @@ async def test_a_fleet_with_a_bus_of_its_own_brings_no_server(
     async with open_fleet(
         loaded, batteries=in_memory(nats=bus), environ={}, classes=classes, **virtual(tmp_path)
     ) as fleet:
-        assert ["newsroom-editor", "newsroom-fleet"] == [one["name"] for one in bus.opened]
+        assert ["newsroom-fleet", "newsroom-editor"] == [one["name"] for one in bus.opened]
         assert {"nats://example.org:4222"} == {one["url"] for one in bus.opened}
         credentials = bus.opened[0]["credentials"]
         assert {"user": "desk", "password": "first"} == {key: value for key, value in credentials().items() if value}
