@@ -26,6 +26,7 @@ _NO_MESSAGE = 10037
 _NAME_IN_USE = 10058
 _STREAM_NOT_FOUND = 10059
 _STORE_FAILED = 10077
+_NO_ROOM = frozenset({10023, 10047})
 _WRONG_LAST = frozenset({10071, 10164})
 
 _UNAVAILABLE = 503
@@ -80,7 +81,12 @@ class ApiError(Exception):
     @property
     def is_transient(self) -> bool:
         """Whether the same request may work later."""
-        return self.is_missing or (self.code == _UNAVAILABLE and not self.is_not_stored)
+        return self.is_missing or self.is_full or (self.code == _UNAVAILABLE and not self.is_not_stored)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the server has reached the limit of all that it may store."""
+        return self.number in _NO_ROOM
 
     @property
     def is_not_stored(self) -> bool:
@@ -244,6 +250,7 @@ def _stream_config(spec: StreamSpec) -> dict[str, Any]:
         "discard": "new",
         "storage": "file",
         "duplicate_window": _window(spec.duplicate_window, spec.max_age),
+        **_replicas(spec.replicas),
     }
 
 
@@ -261,7 +268,12 @@ def _bucket_config(spec: BucketSpec) -> dict[str, Any]:
         "allow_rollup_hdrs": not spec.write_once,
         "deny_delete": True,
         "allow_direct": True,
+        **_replicas(spec.replicas),
     }
+
+
+def _replicas(count: int | None) -> dict[str, int]:
+    return {} if count is None else {"num_replicas": count}
 
 
 def _window(wanted: float, max_age: float) -> int:

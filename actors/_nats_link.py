@@ -16,8 +16,10 @@ from actors._flag import Flag
 from actors._nats_client import NatsClient
 from actors._nats_complaints import ConnectionLost
 from actors._nats_consumer import PullConsumer
+from actors._nats_fullness import Fullness
 from actors._nats_ledger import Ledger
 from actors._nats_outbox import Outbox, Outgoing
+from actors._nats_settings import no_trouble
 from actors._nats_subscription import Subscription
 from actors._subjects import MAX_PAYLOAD, check_size, merged
 from agentrt.policy import Backoff
@@ -28,6 +30,7 @@ from agentrt.ports import (
     Headers,
     NoResponders,
     SlowConsumer,
+    StoreFull,
     Topology,
 )
 
@@ -78,9 +81,10 @@ class NatsLink:
 
     Args:
         keeper: Another one, which makes what is declared here where this one may not.
+        store_trouble: Says why the server stores nothing, where that is known without trying; else nothing.
     """
 
-    def __init__(self, keeper: NatsLink | None = None) -> None:
+    def __init__(self, keeper: NatsLink | None = None, store_trouble: Callable[[], str] = no_trouble) -> None:
         #: Who makes what is declared; None where this does.
         self.keeper = keeper
         self.client: NatsClient | None = None
@@ -89,6 +93,7 @@ class NatsLink:
         self.subscriptions: set[Subscription] = set()
         self.consumers: set[PullConsumer] = set()
         self.ledger = Ledger()
+        self.fullness = Fullness(store_trouble)
         self.disconnections = 0
         self.reconnections = 0
         self.attempts_failed = 0
@@ -114,6 +119,8 @@ class NatsLink:
             "nats_connected": (not self.connection_trouble, self.connection_trouble or "connected"),
             "jetstream": (not self.jetstream_trouble, self.jetstream_trouble or "answers, and has what was declared"),
         }
+        if trouble := self.fullness.trouble:
+            checks["jetstream_store"] = (False, trouble)
         denied = [str(one.denied) for one in self.subscriptions if one.denied is not None and one.is_needed]
         if denied:
             # Connected and deaf is worth a name of its own, and only then.
@@ -145,9 +152,13 @@ class NatsLink:
             nonlocal repeated
             check_size(subject, body, headers, self.max_payload)
             try:
-                message = await client.request(subject, body, headers)
-                return Answer(what, jetstream.read(message), None, repeated)
+                found = jetstream.read(await client.request(subject, body, headers))
+                if "seq" in found:
+                    self.fullness.stored()
+                return Answer(what, found, None, repeated)
             except jetstream.ApiError as error:
+                if error.is_full:
+                    self.fullness.refused(str(client.server), str(error), trio.current_time())
                 if error.is_transient:
                     raise
                 return Answer(what, {}, error, repeated)
@@ -206,12 +217,12 @@ class NatsLink:
         raise BusUnavailable(f"{what}: {why}; it may come again")
 
     async def _insist(self, what: str, once: Callable[[NatsClient], Awaitable[_T]], gate: Flag, timeout: float) -> _T:
-        trouble, unanswered = "", False
+        trouble, unanswered, full = "", False, False
         with trio.move_on_after(timeout):
             for attempt in itertools.count(1):
                 trouble = trouble or self.connection_trouble or self.jetstream_trouble
                 await gate.wait()
-                unanswered = False
+                unanswered = full = False
                 client = self.client
                 if client is not None:
                     try:
@@ -219,20 +230,26 @@ class NatsLink:
                             self._tries.add(scope)
                             return await once(client)
                         # Where a stream is gone and somebody listens to its subjects, nobody says so.
-                        trouble = "no answer"
+                        trouble, full = "no answer", True
                         self.nudge()
                     except ConnectionLost as lost:
                         trouble = str(lost)
                     except jetstream.ApiError as error:
-                        trouble, unanswered = str(error), error.is_unanswered
+                        trouble, unanswered, full = str(error), error.is_unanswered, error.is_full
                         self.nudge()
                     finally:
                         self._tries.discard(scope)
                 await trio.sleep(_RETRY.delay(attempt, self._jitter()))
-        msg = f"{what}: not done within {timeout:g} s ({trouble or 'no answer'})"
-        given_up = NoResponders(msg) if unanswered else BusUnavailable(msg)
+        given_up = self._given_up(f"{what}: not done within {timeout:g} s", trouble, unanswered=unanswered, full=full)
         self.ledger.problem("", given_up)
         raise given_up
+
+    def _given_up(self, msg: str, trouble: str, *, unanswered: bool, full: bool) -> BusUnavailable:
+        # A server whose disk is full does not answer who wants to store something.
+        if full and (why := self.fullness.trouble):
+            return StoreFull(f"{msg}: {why}")
+        msg = f"{msg} ({trouble or 'no answer'})"
+        return NoResponders(msg) if unanswered else BusUnavailable(msg)
 
     # What the driver does
 
@@ -300,6 +317,7 @@ class NatsLink:
             age: How old that is, in seconds.
         """
         self.outbox.expire(oldest, age)
+        self.fullness.expire(trio.current_time())
         for subscription in self.subscriptions:
             self._tell_slow(subscription)
         self.ledger.tell(emit)

@@ -19,6 +19,11 @@ def _no_credentials() -> Mapping[str, str | None]:
     return {}
 
 
+def no_trouble() -> str:
+    """Say nothing: what is wrong with somebody else's server is not known."""
+    return ""
+
+
 @attrs.frozen(kw_only=True)
 class NatsSettings:
     """Where to connect and how patient to be; seconds and bytes.
@@ -28,6 +33,7 @@ class NatsSettings:
         credentials: Returns what to log in with, as :func:`agentrt.config.bus_login` does; called at each attempt.
         name: What the server calls this connection.
         inbox: What the subjects begin with on which it is answered.
+        store_trouble: Says why the server stores nothing, where whoever runs it knows; else nothing.
         connect_timeout: For one attempt.
         probe_interval: Between two probes.
         probe_limit: Without an answered probe for so long, the connection is thrown away.
@@ -39,6 +45,7 @@ class NatsSettings:
     credentials: Credentials = _no_credentials
     name: str = "agentrt"
     inbox: str = "_INBOX"
+    store_trouble: Callable[[], str] = no_trouble
     connect_timeout: float = 15.0
     probe_interval: float = 2.0
     probe_limit: float = 5.0

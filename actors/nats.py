@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from actors._nats_link import Answer, NatsLink
 from actors._nats_login import public_nkey
 from actors._nats_outbox import Outgoing
 from actors._nats_permissions import permissions
-from actors._nats_settings import Credentials, NatsSettings, NatsStatistics
+from actors._nats_settings import Credentials, NatsSettings, NatsStatistics, no_trouble
 from actors._nats_subscription import Hint, Subscription
 from actors._nats_watch import KeyWatch
 from actors._subjects import check_headers, check_key, check_keys, check_size, check_subject, payload_size
@@ -60,7 +60,7 @@ class NatsBus:
 
     def __init__(self, settings: NatsSettings, keeper: NatsBus | None = None) -> None:
         self.settings = settings
-        self.link: NatsLink = NatsLink(None if keeper is None else keeper.link)
+        self.link: NatsLink = NatsLink(None if keeper is None else keeper.link, settings.store_trouble)
 
     @property
     def is_ready(self) -> bool:
@@ -333,6 +333,7 @@ class NatsConnection(Actor):
         name: str,
         inbox: str,
         keeper: NatsBus | None = None,
+        store_trouble: Callable[[], str] = no_trouble,
     ) -> NatsBus:
         """Make the bus handle of one connection; see :class:`NatsBus`."""
         return NatsBus(
@@ -341,6 +342,7 @@ class NatsConnection(Actor):
                 credentials=credentials,
                 name=name,
                 inbox=inbox,
+                store_trouble=store_trouble,
                 connect_timeout=config.connect_timeout,
                 probe_interval=config.probe_interval,
                 probe_limit=config.probe_limit,

@@ -269,15 +269,21 @@ class Names:
         """The durable consumer of one agent and priority."""
         return f"{agent}-{priority}"
 
-    def shared_topology(self, *, outcome_ttl: float, dead_letter_ttl: float, lease: float) -> Topology:
+    def shared_topology(
+        self, *, outcome_ttl: float, dead_letter_ttl: float, lease: float, replicas: int | None = None
+    ) -> Topology:
         """What the whole fleet needs on the bus."""
+        dead_letters = (f"{self.fleet}.dlq.>",)
         return Topology(
             streams=(
-                StreamSpec(self.tasks, (f"{self.fleet}.tasks.>",), work_queue=True),
-                StreamSpec(self.dead_letters, (f"{self.fleet}.dlq.>",), max_age=dead_letter_ttl),
+                StreamSpec(self.tasks, (f"{self.fleet}.tasks.>",), work_queue=True, replicas=replicas),
+                StreamSpec(self.dead_letters, dead_letters, max_age=dead_letter_ttl, replicas=replicas),
             ),
             # The first outcome of a task is its outcome, whoever else may write there.
-            buckets=(BucketSpec(self.outcomes, outcome_ttl, write_once=True), BucketSpec(self.registry, lease)),
+            buckets=(
+                BucketSpec(self.outcomes, outcome_ttl, write_once=True, replicas=replicas),
+                BucketSpec(self.registry, lease, replicas=replicas),
+            ),
         )
 
     def agent_topology(self, agent: str, *, ack_wait: float) -> Topology:

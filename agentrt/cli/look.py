@@ -11,14 +11,14 @@ from agentrt.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, duratio
 from agentrt.cli.common import state_dir as state_dir_of
 from agentrt.cli.control import ask
 from agentrt.cli.exits import ExitCode, Failure
-from agentrt.cli.pictures import actors_tree, agents_table, console
+from agentrt.cli.pictures import actors_tree, agents_table, console, servers_table
 from agentrt.cli.statedir import is_held
 
 _LOOK_AGAIN = 0.1
 
 
 def ps(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:  # noqa: FBT002 - an option.
-    """Show the agents of a running fleet.
+    """Show the agents of a running fleet, and the bus servers that it brings along.
 
     WHY says what keeps an agent from working, where something does.
     """
@@ -27,6 +27,9 @@ def ps(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> No
         print_json(found)
     else:
         console().print(agents_table(found["agents"]))
+        if found["servers"]:
+            console().print()
+            console().print(servers_table(found["servers"]))
 
 
 def tree(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:  # noqa: FBT002 - an option.

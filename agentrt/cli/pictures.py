@@ -101,6 +101,17 @@ def agents_table(agents: Iterable[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
+def servers_table(servers: Iterable[Mapping[str, Any]]) -> RenderableType:
+    """Draw the bus servers that a fleet brings along, one a line."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("SERVER", "STATE", "URL", "WHY"):
+        table.add_column(column, no_wrap=column != "WHY")
+    for server in servers:
+        state = _coloured("running" if server["is_running"] else "down")
+        table.add_row(shown(server["name"]), state, shown(server["url"]), shown(server["reason"]))
+    return table
+
+
 def actors_tree(root: Mapping[str, Any]) -> RenderableType:
     """Draw the tree of actors from what :func:`node_as_json` wrote."""
     tree = Tree(_line(root), guide_style="dim")

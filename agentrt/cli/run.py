@@ -56,7 +56,8 @@ def draw(fleet: Fleet, info: RunInfo) -> None:
     if not out.is_terminal:
         return
     out.print(Text.assemble(("agentrt ", "bold"), info.version, "  fleet ", (fleet.name, "bold")))
-    out.print(Text(f"  bus     {public_url(info.bus_url)}"))
+    for url in info.bus_url.split(","):
+        out.print(Text(f"  bus     {public_url(url.strip())}"))
     out.print(Text(f"  health  http://{info.health}/health/ready"))
     for status in fleet.statuses():
         out.print(Text(f"  agent   {status.name}  {status.state}"))

@@ -28,6 +28,7 @@ from agentrt.cli.common import (
     run_async,
     state_dir,
 )
+from agentrt.cli.control import ask
 from agentrt.cli.exits import BY_STATUS, ExitCode, Failure
 from agentrt.cli.statedir import RunInfo, find_run
 from agentrt.config import Loaded, format_duration
@@ -165,8 +166,8 @@ async def _with_client(
         try:
             await use(client, left)
         except BusUnavailable as error:
-            told = f"the bus at {public_url(_url(loaded, info))} did not do it within {format_duration(timeout)}"
-            raise Failure(f"{told}: {error}", ExitCode.UNAVAILABLE) from error
+            told = f"the bus at {_public_urls(loaded, info)} did not do it within {format_duration(timeout)}"
+            raise Failure(f"{told}: {error}{_server_troubles(info)}", ExitCode.UNAVAILABLE) from error
         except BusRefused as error:
             raise Failure(f"the bus refused it: {error}", ExitCode.REFUSED) from error
 
@@ -189,6 +190,22 @@ async def _reach(loaded: Loaded, deadline: float) -> RunInfo | None:
 
 def _url(loaded: Loaded, info: RunInfo | None) -> str:
     return info.bus_url if info is not None else loaded.config.bus.url or ""
+
+
+def _public_urls(loaded: Loaded, info: RunInfo | None) -> str:
+    return ", ".join(public_url(url.strip()) for url in _url(loaded, info).split(","))
+
+
+def _server_troubles(info: RunInfo | None) -> str:
+    """Give what the fleet knows to be wrong with the servers that it brings along."""
+    if info is None:
+        return ""
+    try:
+        servers = ask(info.control, "ps", health=info.health)["servers"]
+    except Failure:
+        # What is known already has to do.
+        return ""
+    return "".join(f"; {server['name']}: {server['reason']}" for server in servers if not server["is_running"])
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, NoReturn
 
+import attrs
 import structlog
 import trio
 
@@ -124,7 +125,12 @@ class Service:
 
     def _handlers(self, fleet: Fleet) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[Json]]]:
         async def ps(_request: Mapping[str, Any]) -> Json:
-            return {"fleet": fleet.name, "agents": [status_as_json(status) for status in fleet.statuses()]}
+            servers = fleet.servers.statuses() if fleet.servers is not None else ()
+            return {
+                "fleet": fleet.name,
+                "agents": [status_as_json(status) for status in fleet.statuses()],
+                "servers": [attrs.asdict(server) for server in servers],
+            }
 
         async def tree(_request: Mapping[str, Any]) -> Json:
             return node_as_json(fleet.runtime.tree())

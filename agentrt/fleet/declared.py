@@ -62,9 +62,14 @@ def _queues(names: Names, agent: str) -> tuple[tuple[str, str], ...]:
 
 
 def _shared(config: Config) -> Topology:
-    inbox = config.inbox
+    inbox, bus = config.inbox, config.bus
+    # On a bus of somebody else's how many there are is that one's to say.
+    replicas = bus.embedded_nodes if bus.url is None and bus.embedded_nodes > 1 else None
     return _names(config).shared_topology(
-        outcome_ttl=inbox.outcome_ttl, dead_letter_ttl=inbox.dead_letter_ttl, lease=config.registry.lease
+        outcome_ttl=inbox.outcome_ttl,
+        dead_letter_ttl=inbox.dead_letter_ttl,
+        lease=config.registry.lease,
+        replicas=replicas,
     )
 
 

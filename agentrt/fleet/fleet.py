@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import trio
@@ -37,7 +37,7 @@ from agentrt.fleet.member import Member, Shared
 from agentrt.fleet.roll import Roll
 from agentrt.fleet.workspace import Workspace
 from agentrt.kernel import ChildSpec, Event, EventStream, Runtime, SupervisorSpec, WhenExhausted, open_runtime
-from agentrt.ports import Bus, Json, Registration
+from agentrt.ports import Bus, Json, Registration, Servers
 from agentrt.tasks import Names, Priority
 
 #: The root of the tree, and the supervisor of agents.
@@ -46,29 +46,6 @@ ROOT, AGENTS = "fleet", "agents"
 CRITICAL = BreakerConfig(failure_threshold=2, recovery_timeout=Duration(120.0))
 #: Seconds that a probe may take, beyond the task's own limit.
 _PROBE_MARGIN = 60.0
-
-
-class Server(Protocol):
-    """The handle of a bus server that the fleet brings along."""
-
-    @property
-    def url(self) -> str:
-        """Where it listens, without the token."""
-        ...
-
-    @property
-    def token(self) -> str:
-        """What clients log in with."""
-        ...
-
-    @property
-    def pid(self) -> int | None:
-        """Its process, while there is one."""
-        ...
-
-    def credentials(self) -> Mapping[str, str]:
-        """What a connection logs in with."""
-        ...
 
 
 @attrs.frozen
@@ -94,7 +71,7 @@ class Fleet:
         config: Config,
         state_dir: Path,
         desk: FleetDesk,
-        server: Server | None,
+        servers: Servers | None,
         registration: Registration,
         runtime: Runtime,
     ) -> None:
@@ -103,7 +80,8 @@ class Fleet:
         self.runtime = runtime
         self.members = desk.members
         self.bus = desk.bus
-        self.server = server
+        #: What it brings along; None where it uses a bus of somebody else's.
+        self.servers = servers
         self.registration = registration
         self._desk = desk
         self._client = TaskClient(desk.bus, desk.shared.names, "fleet", desk.shared.wall)
@@ -116,17 +94,22 @@ class Fleet:
     @property
     def bus_url(self) -> str:
         """Where another process reaches its bus."""
-        return self.server.url if self.server is not None else self.config.bus.url or ""
+        return self.servers.url if self.servers is not None else self.config.bus.url or ""
 
     @property
     def bus_token(self) -> str | None:
         """What another process logs in with, where the fleet brings its own server."""
-        return self.server.token if self.server is not None else None
+        return self.servers.token if self.servers is not None else None
 
     @property
     def client(self) -> TaskClient:
         """Sends tasks into the fleet."""
         return self._client
+
+    def checks(self) -> dict[str, tuple[bool, str]]:
+        """What holds for the process as a whole: its own connection, its registries, and the servers that it brings."""
+        servers = self.servers.checks() if self.servers is not None else {}
+        return {**self.bus.checks(), **self.registration.checks(), **servers}
 
     @property
     def is_stopping(self) -> bool:
@@ -234,7 +217,7 @@ async def open_fleet(
         builder.batteries.around("nats"),
         open_runtime(builder.root(), seed=seed, events=builder.events) as runtime,
     ):
-        yield Fleet(loaded.config, builder.state_dir, builder.desk, builder.server, builder.registration, runtime)
+        yield Fleet(loaded.config, builder.state_dir, builder.desk, builder.servers, builder.registration, runtime)
 
 
 class _Builder:
@@ -259,7 +242,7 @@ class _Builder:
         self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Servers' logs and the bus's store are in it.
         self.state_dir.chmod(0o700)
-        self.server: Server | None = self._open_server()
+        self.servers: Servers | None = self._open_servers()
         self._names = Names(str(config.fleet.name))
         self._bus = self._open_bus("fleet", config.bus, inbox=self._names.inbox())
         self._bus.declare(topology_of(config))
@@ -308,8 +291,8 @@ class _Builder:
     def root(self) -> SupervisorSpec:
         """Describe the whole tree."""
         children: list[ChildSpec | SupervisorSpec] = []
-        if self.server is not None:
-            children.append(self._infrastructure("nats-server", "nats-server", self.server))
+        nodes = self.servers.nodes if self.servers is not None else ()
+        children.extend(self._infrastructure(node.name, "nats-server", node) for node in nodes)
         children.append(self._infrastructure("bus", "nats", self.desk.bus))
         children.append(SupervisorSpec(id=AGENTS, dynamic=True, when_exhausted=WhenExhausted.ESCALATE))
         # Stopped before the agents: whoever looks for one is not sent to one that stops.
@@ -332,13 +315,14 @@ class _Builder:
         make = self.batteries[battery]
         return ChildSpec(id=id_, factory=lambda: make(handle), when_exhausted=WhenExhausted.ESCALATE, shutdown=8.0)
 
-    def _open_server(self) -> Server | None:
-        if self._config.bus.url is not None:
+    def _open_servers(self) -> Servers | None:
+        bus = self._config.bus
+        if bus.url is not None:
             return None
-        server: Server | None = self.batteries["nats-server"].open_handle(
-            self.state_dir, int(self._config.bus.max_store)
+        servers: Servers = self.batteries["nats-server"].open_handle(
+            self.state_dir, int(bus.max_store), bus.embedded_nodes
         )
-        return server
+        return servers
 
     def _open_agent_bus(self, agent: str) -> Bus:
         """Make an agent's handle. With a login of its own it makes nothing on the bus: the fleet's does that for it."""
@@ -348,13 +332,15 @@ class _Builder:
         return self._open_bus(agent, login, inbox=self._names.inbox(agent), keeper=keeper)
 
     def _open_bus(self, name: str, login: BusConfig, **settings: Any) -> Bus:
-        server, environ, folder = self.server, self._environ, self._loaded.folder
+        servers, environ, folder = self.servers, self._environ, self._loaded.folder
 
         def credentials() -> Mapping[str, str | None]:
             # Read anew for each attempt, so that a rotated secret is picked up.
-            return bus_login(login, environ, folder) if server is None else server.credentials()
+            return bus_login(login, environ, folder) if servers is None else servers.credentials()
 
-        url = server.url if server is not None else login.url
+        url = login.url
+        if servers is not None:
+            url, settings["store_trouble"] = servers.url, servers.store_trouble
         opened: Bus = self.batteries["nats"].open_handle(
             url=url, credentials=credentials, config=login, name=f"{self._config.fleet.name}-{name}", **settings
         )

@@ -88,11 +88,7 @@ def snapshot_of(fleet: Fleet, taken_at: float) -> FleetSnapshot:
     return FleetSnapshot(
         fleet=fleet.name,
         agents=tuple(_agent(member, statuses[name]) for name, member in fleet.members.items()),
-        checks=tuple(
-            Check(name, ok, reason)
-            for checks in (fleet.bus.checks(), fleet.registration.checks())
-            for name, (ok, reason) in checks.items()
-        ),
+        checks=tuple(Check(name, ok, reason) for name, (ok, reason) in fleet.checks().items()),
         stopping=fleet.is_stopping,
         taken_at=taken_at,
     )

@@ -14,10 +14,12 @@ from agentrt.ports.errors import (
     PayloadTooLarge,
     PermissionDenied,
     SlowConsumer,
+    StoreFull,
     WrongRevision,
 )
 from agentrt.ports.registry import Entries, Registration, RegistryEntry
 from agentrt.ports.rights import BusUse, Permissions
+from agentrt.ports.server import ServerNode, Servers, ServerStatus
 from agentrt.ports.tools import BatteryMissing, ToolError, ToolSession
 from agentrt.ports.topology import BucketSpec, ConsumerSpec, Difference, Finding, Json, StreamSpec, Topology
 
@@ -48,7 +50,11 @@ __all__ = [
     "Permissions",
     "Registration",
     "RegistryEntry",
+    "ServerNode",
+    "ServerStatus",
+    "Servers",
     "SlowConsumer",
+    "StoreFull",
     "StreamSpec",
     "ToolError",
     "ToolSession",

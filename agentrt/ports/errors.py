@@ -19,6 +19,10 @@ class NoResponders(BusUnavailable):
     """Nobody takes this subject: no stream has it, nobody subscribes to it, or JetStream is not enabled."""
 
 
+class StoreFull(BusUnavailable):
+    """The server has no room for it: its limit is reached, or its disk is full. It works again once there is room."""
+
+
 class BusRefused(BusError):
     """The bus understood the request and said no (permissions, payload too large, wrong stream, ...)."""
 

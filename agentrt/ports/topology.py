@@ -21,6 +21,7 @@ class StreamSpec:
         max_age: Seconds a message is kept; 0 is for ever.
         max_bytes: Bytes the stream holds; -1 is no bound. When full it refuses new messages (never drops old ones).
         duplicate_window: Seconds in which a repeated ``msg_id`` is recognised.
+        replicas: Servers of a cluster that each keep it; None leaves that to the operator, who begins with one.
     """
 
     name: str
@@ -29,6 +30,7 @@ class StreamSpec:
     max_age: float = 0.0
     max_bytes: int = -1
     duplicate_window: float = 120.0
+    replicas: int | None = None
 
 
 @attrs.frozen
@@ -54,11 +56,13 @@ class BucketSpec:
         name: The bucket's name.
         ttl: Seconds a key is kept; 0 is for ever.
         write_once: Whether the bus lets nobody change a key that is there; deleting it takes a right of its own.
+        replicas: As of a stream.
     """
 
     name: str
     ttl: float = 0.0
     write_once: bool = False
+    replicas: int | None = None
 
 
 @attrs.frozen

@@ -14,7 +14,7 @@ from agentrt.config import Loaded, load, servers_of
 from agentrt.fleet import Batteries, Fleet, open_fleet
 from agentrt.fleet.workspace import Workspace
 from agentrt.kernel import Actor, Event, EventStream
-from agentrt.ports import Json
+from agentrt.ports import Json, ServerStatus
 from agentrt.tasks import Outcome, Priority, Status
 from agentrt.testing.tools import InProcessSession
 
@@ -203,18 +203,38 @@ class _Sessions:
 class _NoServer(_Idle):
     """No nats-server: the bus is in memory."""
 
+    @staticmethod
+    def open_handle(*_: object) -> _NoServers:
+        """Make the handle."""
+        return _NoServers()
+
+
+class _NoServers:
+    """Where the bus in memory is."""
+
     url = "memory://"
     token = ""
-    pid = None
+    name = "nats-server"
 
-    @classmethod
-    def open_handle(cls, *_: object) -> type[_NoServer]:
-        """Make the handle."""
-        return cls
+    @property
+    def nodes(self) -> tuple[_NoServers, ...]:
+        """One, so that the tree is as it is otherwise."""
+        return (self,)
 
-    @staticmethod
-    def credentials() -> Mapping[str, str]:
+    def credentials(self) -> Mapping[str, str]:
         """Nothing to log in with."""
+        return {}
+
+    def statuses(self) -> tuple[ServerStatus, ...]:
+        """There is no process to tell of."""
+        return ()
+
+    def store_trouble(self) -> str:
+        """There is room."""
+        return ""
+
+    def checks(self) -> Mapping[str, tuple[bool, str]]:
+        """There is nothing to check."""
         return {}
 
 

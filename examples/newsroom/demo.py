@@ -139,7 +139,7 @@ async def all_ready(stage: Stage) -> bool:
         stage.tell.line("XX failed", "bold red", f"{status.name} is not ready within {START_LIMIT:g} s: {status.why}")
     if not unready:
         servers = sum(len(member.sessions) for member in fleet.members.values())
-        what = f"{len(fleet.members)} agents, {servers} tool servers, nats-server (pid {fleet.server.pid})"
+        what = f"{len(fleet.members)} agents, {servers} tool servers, nats-server (pid {fleet.servers.nodes[0].pid})"
         stage.tell.line("-- ready", "dim", what)
     return not unready
 

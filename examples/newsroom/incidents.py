@@ -41,7 +41,7 @@ async def kill_tool_server(stage: Stage) -> None:
 
 async def kill_nats(stage: Stage) -> None:
     """SIGKILL the nats-server that all agents are connected to."""
-    pid = stage.fleet.server.pid
+    pid = stage.fleet.servers.nodes[0].pid
     os.kill(pid, signal.SIGKILL)
     stage.injected(f"SIGKILL to nats-server (pid {pid}); a task is sent while it is down")
     sent = stage.send("editor", {"topic": "supervision"})

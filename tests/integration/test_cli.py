@@ -239,13 +239,18 @@ def test_whoever_waited_too_short_is_told_how_to_ask_again(fleet: Run) -> None:
     assert agentrt(fleet.folder, *again.split()[1:], "--timeout", "30s").stdout == '"done"\n'
 
 
-def test_ps_shows_every_agent(fleet: Run) -> None:
+def test_ps_shows_every_agent_and_the_server_that_the_fleet_brings(fleet: Run) -> None:
     """One line each; the same in JSON."""
-    lines = agentrt(fleet.folder, "ps").stdout.splitlines()
+    agents_shown, servers_shown = agentrt(fleet.folder, "ps").stdout.split("\n\n")
+    lines = agents_shown.splitlines()
     assert lines[0].split() == ["AGENT", "STATE", "HEALTH", "BREAKER", "TASK", "AGE", "INBOX", "RESTARTS", "WHY"]
     agents = ["echo", "choosy", "broken", "slow"]
     assert [line.split()[0] for line in lines[1:]] == agents
-    assert [agent["name"] for agent in json.loads(agentrt(fleet.folder, "ps", "--json").stdout)["agents"]] == agents
+    found = json.loads(agentrt(fleet.folder, "ps", "--json").stdout)
+    assert [agent["name"] for agent in found["agents"]] == agents
+    header, server = (line.split() for line in servers_shown.splitlines())
+    assert (header, server[:2]) == (["SERVER", "STATE", "URL", "WHY"], ["nats-server", "running"])
+    assert ("nats-server", True) == (found["servers"][0]["name"], found["servers"][0]["is_running"])
 
 
 def test_tree_shows_every_actor(fleet: Run) -> None:

