@@ -127,18 +127,19 @@ class NatsServer(Actor):
 
     async def _wait_useless(self) -> str:
         """Wait until it does not answer, or goes on refusing what it could not write to a disk that was full."""
-        silent = 0
+        silent, was_full = 0, await self._is_full()
         while True:
-            was_full = await self._look_at_room()
             await trio.sleep(_LOOK)
             silent = 0 if await self._server.answers() else silent + 1
             if silent >= _SILENT_LOOKS:
                 return f"no answer {silent} times in a row"
-            if await self._look_at_room() < was_full:
+            is_full = await self._is_full()
+            if was_full and not is_full:
                 return "the disk was full and has room again"
+            was_full = is_full
 
-    async def _look_at_room(self) -> bool:
-        """Look how full the disk is, and tell of it where that has changed; a disk that hangs is not waited for."""
+    async def _is_full(self) -> bool:
+        """Look whether the disk is full, and tell of it where it was not; a disk that hangs is not waited for."""
         server, before = self._server, self._server.room
         was_full = before is not None and before.is_full
         with trio.move_on_after(_LOOK):

@@ -96,7 +96,7 @@ def lines(loaded: Loaded) -> Iterator[str]:
 def bus_name(config: Config) -> str:
     """Name the bus that a configuration means, without what is secret in its URL."""
     if config.bus.url is None:
-        return "a nats-server of its own"
+        return "a nats-server of its own" if config.bus.embedded_nodes == 1 else "a cluster of nats-servers of its own"
     return ", ".join(public_url(url.strip()) for url in config.bus.url.split(","))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -120,39 +122,50 @@ def servers_below(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def test_a_killed_run_takes_its_servers_along_and_the_next_one_finds_what_they_stored(tmp_path: Path):
-    """Also `ps` and the health server show each node."""
+def test_a_killed_run_takes_all_its_servers_along(tmp_path: Path):
+    """Until then `ps` shows each of them."""
     (tmp_path / "config.toml").write_text(CONFIG)
     (tmp_path / "echo.py").write_text(ECHO)
-    first = FleetProcess(tmp_path)
+    fleet = FleetProcess(tmp_path)
     try:
-        first.wait_ready()
-        done = first.send("echo", '"kept"', "--timeout", "60s")
-        task = done.communicate(timeout=PATIENCE)[0].strip()
-        checks = {check["name"] for check in first.health("/health/ready")[1]["process"]}
-        assert {"nats_server:1", "nats_server:2", "nats_server:3"} <= checks
+        fleet.info()
+        table = fleet.run("ps").communicate(timeout=PATIENCE)[0]
+        shown = re.findall(r"^(nats-server-\d) +running +nats://127", table, re.MULTILINE)
+        assert ["nats-server-1", "nats-server-2", "nats-server-3"] == shown
         assert 3 == len(servers_below(tmp_path))
-        first.process.kill()
-        first.process.wait(30)
+        fleet.process.kill()
+        fleet.process.wait(30)
         until(lambda: not servers_below(tmp_path))
     finally:
-        first.end()
+        fleet.end()
         for orphan in servers_below(tmp_path):
             orphan.kill()
-    second = FleetProcess(tmp_path)
-    try:
-        second.wait_ready()
-        outcome = second.run("outcome", task, "--timeout", "60s")
-        assert ('"kept"\n', "") == outcome.communicate(timeout=PATIENCE)
-        servers = json.loads(second.run("ps", "--json").communicate(timeout=PATIENCE)[0])["servers"]
-        assert [True] * 3 == [server["is_running"] for server in servers]
-        table = second.run("ps").communicate(timeout=PATIENCE)[0]
-        assert "nats-server-2" in table
-        second.process.terminate()
-        assert 0 == second.process.wait(PATIENCE)
-        assert [] == servers_below(tmp_path)
-    finally:
-        second.end()
+
+
+async def test_servers_that_a_killed_run_left_all_the_same_are_ended_first(tmp_path: Path):
+    """Each by the actor that comes after it, whose server then has the store for itself."""
+    left = EmbeddedServers(tmp_path, 2**20, 3)
+    with trio.fail_after(PATIENCE):
+        for node in left.nodes:
+            node.prepare()
+        orphans = [
+            await trio.lowlevel.open_process([node.binary, "-c", str(node.config_path)], stdout=-3, stderr=-3)
+            for node in left.nodes
+        ]
+        try:
+            await eventually(lambda: all(node.pid_path.exists() for node in left.nodes))
+            again = EmbeddedServers(tmp_path, 2**20, 3)
+            children = tuple(ChildSpec(id=node.name, factory=partial(NatsServer, node)) for node in again.nodes)
+            async with open_runtime(SupervisorSpec(id="fleet", children=children), seed=1):
+                for orphan in orphans:
+                    await orphan.wait()
+                await eventually(lambda: all(status.is_running for status in again.statuses()))
+                assert not {node.pid for node in again.nodes} & {orphan.pid for orphan in orphans}
+        finally:
+            for orphan in orphans:
+                orphan.kill()
+                await orphan.wait()
+    assert [] == servers_below(tmp_path)
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1)])

@@ -105,15 +105,14 @@ def test_a_full_disk_is_named_by_who_meets_it_and_by_the_probe_and_heals(small_d
     fleet = small_disk.fleet
     fleet.wait_ready()
     small_disk.fill()
-    fleet.wait_unready("jetstream_store")
-    failed = fleet.send("echo", '"lost?"', "--timeout", "4s")
+    failed = fleet.send("echo", '"lost?"', "--timeout", "3s")
     said = failed.communicate(timeout=PATIENCE)[1]
     assert failed.returncode == 69, said
     assert "nats-server: the disk is full: 0.0 MiB free at " in said
     assert "/.agentrt/nats/store" in said
     assert "make room there" in said
+    fleet.wait_unready("jetstream_store")
     until(lambda: "nats_server_disk_full" in (small_disk.fleet.folder / ".agentrt/events.jsonl").read_text())
     small_disk.make_room()
-    fleet.wait_ready()
     answered = fleet.send("echo", '"here"', "--wait", "--timeout", "60s")
     assert ('"here"\n', "") == answered.communicate(timeout=PATIENCE)

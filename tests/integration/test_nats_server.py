@@ -152,6 +152,22 @@ async def test_a_server_that_cannot_start_is_tried_ever_more_rarely(tmp_path: Pa
     assert "nats-server.conf" in server.log_path.read_text()
 
 
+async def test_a_server_whose_program_is_gone_is_tried_again_until_it_is_back(tmp_path: Path):
+    """As while a package is being replaced: that it cannot be started is no fault of the fleet's."""
+    server = one_server(tmp_path)
+    async with running(server) as events:
+        binary, server.binary = server.binary, str(tmp_path / "gone")
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        await until(lambda: "cannot be started: No such file" in server.status().reason)
+        assert (None, False) == (server.status().pid, server.status().is_running)
+        server.binary = binary
+        await until(lambda: [event.kind for event in events].count("nats_server_started") == 2)
+        assert server.status().is_running
+    exits = [event.fields["exit_code"] for event in events if event.kind == "nats_server_exited"]
+    assert [-9, None] == exits[:2]
+
+
 async def test_a_server_that_ends_before_it_ever_answered_fails_the_start_with_its_last_words(tmp_path: Path):
     """A person is there at a first start, and has to be told what is wrong."""
     server = one_server(tmp_path)
