@@ -31,8 +31,8 @@ class Fullness:
         """The server refused to store something."""
         self._at = now
         self._why = (
-            f"the store of the server at {server} is full: {error}; let what is stored be worked off, or raise what it"
-            " may store ([bus] max_store where the fleet brings it along, else max_file_store)"
+            f"the store of the server at {server} is full: {error}; delete what nobody needs there, such as old"
+            " outcomes and dead letters, or raise its limit ([bus] max_store, else max_file_store of the server)"
         )
 
     def stored(self) -> None:

@@ -174,15 +174,12 @@ class EmbeddedServer:
             file.write(self._config())
 
     def _check_strangers(self) -> None:
-        if self._cluster is None:
-            strangers = list(self.folder.glob("node-*/store"))
-        else:
-            strangers = [path for path in (self.folder.parent / "store",) if path.exists()]
-        if strangers:
-            places = ", ".join(map(str, sorted(strangers)))
+        alone = self._cluster is None
+        top, stores = (self.folder, "node-*/store") if alone else (self.folder.parent, "store")
+        if next(top.glob(stores), None) is not None:
             raise StoreMismatch(
-                f"{places}: from a run with another [bus] embedded_nodes; what is stored there would not be seen. Set"
-                " embedded_nodes as it was, or delete it where it is not needed any more"
+                "what a run with another [bus] embedded_nodes stored would not be seen; set that as it was, or delete"
+                f" {top / stores}"
             )
 
     def _config(self) -> str:

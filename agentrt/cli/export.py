@@ -52,7 +52,8 @@ class Login:
     """How a server knows a user.
 
     Args:
-        shown: What stands in the server's configuration; nothing where the user is not named there.
+        shown: What stands in the server's configuration, a password as a variable; nothing where the user is not
+            named there.
         advice: What a person has to do for it.
         is_proposed: Whether the fleet does not log in like this yet.
     """
@@ -122,19 +123,19 @@ def _login(loaded: Loaded, table: str, bus: BusConfig, name: str) -> Login:
         )
     if bus.user is not None and bus.password is not None:
         variable, advice = _variable(bus.password, f"{name}-password")
-        return Login((("user", _quoted(bus.user)), ("password", f"${variable}")), advice)
+        return Login((("user", bus.user), ("password", f"${variable}")), advice)
     if bus.nkey is not None:
         return Login((("nkey", _public_nkey(loaded, table, bus.nkey)),))
     if bus.creds is not None:
         return Login((), "its permissions stand in its JWT: nsc edit user takes them, as --allow-pub and --allow-sub")
     if bus.tls_cert is not None:
         return Login(
-            (("user", _quoted(f"the subject of {bus.tls_cert}")),),
+            (("user", f"the subject of {bus.tls_cert}"),),
             "with tls { verify_and_map: true }; write the subject of the certificate, or its first DNS name, as user",
         )
     variable = _upper(f"{name}-password")
     proposed = f'[{table}] user = {_quoted(name)}, password = "env:{variable}"'
-    return Login((("user", _quoted(name)), ("password", f"${variable}")), proposed, is_proposed=True)
+    return Login((("user", name), ("password", f"${variable}")), proposed, is_proposed=True)
 
 
 def _variable(secret: Secret, name: str) -> tuple[str, str]:
@@ -173,7 +174,8 @@ def _user(user: User) -> Iterator[str]:
     mark = "" if user.login.shown else "# "
     yield f"{mark}{{"
     for key, value in user.login.shown:
-        yield f"  {key}: {value}"
+        # A variable in quotes would be the password itself.
+        yield f"  {key}: {value if key == 'password' else _quoted(value)}"
     yield f"{mark}  permissions {{"
     for what, subjects in attrs.asdict(user.permissions).items():
         yield f"{mark}    {what} {{"

@@ -104,7 +104,8 @@ async def test_a_fleet_with_three_servers_goes_on_when_one_is_gone_for_good(tmp_
             await eventually(lambda: not fleet.checks()["nats_server:3"][0])
             assert "1 of 3 nodes run" in fleet.checks()["nats_server:2"][1]
             assert fleet.checks()["nats_server:1"][0]
-            shown = repr(events) + repr(vars(fleet.servers.nodes[0]))
+            logs = [path.read_text() for path in (tmp_path / ".agentrt/nats").glob("*/nats-server.log")]
+            shown = repr(events) + repr(vars(fleet.servers.nodes[0])) + "".join(logs)
             routes = json.loads((tmp_path / ".agentrt/nats/node-1/nats-server.conf").read_text())["cluster"]
             assert routes["authorization"]["password"] not in shown
 

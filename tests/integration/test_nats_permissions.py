@@ -18,6 +18,7 @@ from agentrt.cli.bus import open_bus
 from agentrt.cli.main import app
 from agentrt.config import Loaded, load
 from agentrt.fleet import Fleet, open_fleet, topology_of
+from agentrt.fleet.reroute import reroute
 from agentrt.kernel import ChildSpec, Event, EventStream, SupervisorSpec, open_runtime
 from agentrt.ports import BusRefused, Json, PermissionDenied
 from agentrt.tasks import Names, Task
@@ -89,7 +90,7 @@ class Rig:
     @asynccontextmanager
     async def bus(self, user: str, password: str) -> AsyncIterator[NatsBus]:
         """Log in as somebody who does nothing by itself."""
-        inbox = Names("newsroom").inbox(user)
+        inbox = Names("newsroom").inbox(None if user == "newsroom" else user)
         login = {"user": user, "password": password}
         bus = NatsBus(NatsSettings(url=self.server.url, credentials=lambda: login, inbox=inbox))
         root = SupervisorSpec(id="rogue", children=(ChildSpec(id="bus", factory=lambda: NatsConnection(bus)),))
@@ -140,6 +141,30 @@ async def test_what_is_deleted_is_made_again_by_the_fleet_for_agents_that_may_no
             for stream in (names.tasks, f"KV_{names.outcomes}"):
                 await admin.link.ask("deleting", f"$JS.API.STREAM.DELETE.{stream}", b"", timeout=PATIENCE)
                 assert await fleet.ask("editor", stream) == {"draft": stream}
+    assert "Permissions Violation" not in rig.server.said
+
+
+async def test_the_fleet_may_send_the_work_of_a_parked_agent_on(rig: Rig):
+    """It takes it from that one's queue, and stores it in the other's."""
+    names, moved = Names("newsroom"), trio.Event()
+
+    def emit(kind: str, /, **_fields: object) -> None:
+        if kind == "task_rerouted":
+            moved.set()
+
+    with trio.fail_after(PATIENCE):
+        async with rig.bus("newsroom", PASSWORDS["NEWSROOM_PASSWORD"]) as bus:
+            bus.declare(topology_of(rig.loaded.config))
+            client = TaskClient(bus, names, "cli")
+            task = await client.send(client.new_task("writer", "cats"))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reroute, bus, names, "writer", "editor", emit)
+                await moved.wait()
+                nursery.cancel_scope.cancel()
+            async with bus.consume(names.tasks, names.consumer("editor", "normal")) as queue:
+                delivery = await queue.next()
+                assert task == Task.read("editor", delivery.body, delivery.headers).id
+                await delivery.ack()
     assert "Permissions Violation" not in rig.server.said
 
 

@@ -93,6 +93,7 @@ def test_a_script_gets_the_same_as_json(tmp_path: Path) -> None:
     found = json.loads(export(tmp_path, "", "--format", "json").stdout)
     fleet, editor = found["users"]
     assert ("bus", "agents.editor.bus") == (fleet["table"], editor["table"])
+    assert {"user": "newsroom-editor", "password": "$NEWSROOM_EDITOR_PASSWORD"} == editor["login"]
     assert {"_INBOX_newsroom_editor.>", "newsroom.outcomes.*"} == set(editor["permissions"]["subscribe"]["allow"])
     assert "$JS.API.STREAM.CREATE.newsroom-tasks" in fleet["permissions"]["publish"]["allow"]
     assert not [subject for subject in editor["permissions"]["publish"]["allow"] if ".CREATE." in subject]
