@@ -212,12 +212,22 @@ async def _ensure_stream(ask: Ask, asset: Asset) -> dict[str, Any]:
     try:
         return await call(ask, asset.create, config)
     except ApiError as error:
-        if error.number != _NAME_IN_USE:
+        if error.number != _NAME_IN_USE and not error.is_full:
             raise
+        found = await _there(ask, asset, error)
     # It is there and differs. What was not declared, such as the replicas, is the operator's and stays.
-    found = await call(ask, asset.info)
     wanted = {**found["config"], **config}
     return found if wanted == found["config"] else await call(ask, asset.update, wanted)
+
+
+async def _there(ask: Ask, asset: Asset, refusal: ApiError) -> dict[str, Any]:
+    """Look at what the server would not make; it refuses for lack of room also where it is there, as declared."""
+    try:
+        return await call(ask, asset.info)
+    except ApiError as error:
+        if error.is_gone:
+            raise refusal from error
+        raise
 
 
 async def _ensure_consumer(ask: Ask, asset: Asset) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Stream:
     def __init__(self, spec: StreamSpec) -> None:
         self.spec = spec
         self._messages: dict[int, Stored] = {}
+        self._bytes = 0
         self._last = 0
         self._seen: dict[str, tuple[int, float]] = {}
 
@@ -67,10 +68,12 @@ class Stream:
         if msg_id is not None and self._is_duplicate(msg_id, now):
             return False
         stored = Stored(self._last + 1, message, now)
-        if 0 <= self.spec.max_bytes < sum(held.size for held in self.messages()) + stored.size:
+        self._expire()
+        if 0 <= self.spec.max_bytes < self._bytes + stored.size:
             raise BusRefused(f"stream {self.spec.name!r}: maximum bytes exceeded")
         self._last = stored.sequence
         self._messages[stored.sequence] = stored
+        self._bytes += stored.size
         if msg_id is not None:
             self._seen[msg_id] = (stored.sequence, now)
         return True
@@ -91,14 +94,15 @@ class Stream:
 
     def remove(self, sequence: int) -> None:
         """Forget a message."""
-        self._messages.pop(sequence, None)
+        gone = self._messages.pop(sequence, None)
+        self._bytes -= 0 if gone is None else gone.size
 
     def _expire(self) -> None:
         if self.spec.max_age:
             oldest = trio.current_time() - self.spec.max_age
             expired = itertools.takewhile(lambda held: held.time <= oldest, self._messages.values())
             for held in list(expired):
-                del self._messages[held.sequence]
+                self.remove(held.sequence)
 
 
 @attrs.frozen

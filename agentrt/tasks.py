@@ -270,13 +270,27 @@ class Names:
         return f"{agent}-{priority}"
 
     def shared_topology(
-        self, *, outcome_ttl: float, dead_letter_ttl: float, lease: float, replicas: int | None = None
+        self,
+        *,
+        outcome_ttl: float,
+        dead_letter_ttl: float,
+        lease: float,
+        task_bytes: int = -1,
+        replicas: int | None = None,
     ) -> Topology:
-        """What the whole fleet needs on the bus."""
-        dead_letters = (f"{self.fleet}.dlq.>",)
+        """What the whole fleet needs on the bus.
+
+        Args:
+            outcome_ttl: Seconds that an outcome is kept.
+            dead_letter_ttl: Seconds that a dead letter is.
+            lease: Seconds that an entry of the registry is, without being renewed.
+            task_bytes: What tasks that wait may take up; -1 is no bound.
+            replicas: Servers that each keep all of it; None leaves that to the operator.
+        """
+        tasks, dead_letters = (f"{self.fleet}.tasks.>",), (f"{self.fleet}.dlq.>",)
         return Topology(
             streams=(
-                StreamSpec(self.tasks, (f"{self.fleet}.tasks.>",), work_queue=True, replicas=replicas),
+                StreamSpec(self.tasks, tasks, work_queue=True, max_bytes=task_bytes, replicas=replicas),
                 StreamSpec(self.dead_letters, dead_letters, max_age=dead_letter_ttl, replicas=replicas),
             ),
             # The first outcome of a task is its outcome, whoever else may write there.

@@ -79,7 +79,8 @@ class BusConfig:
     publish_buffer: Size = not_negative(Size(64 * 1024 * 1024))
     #: What was published and waited for a connection for this long is given up, and told by an event.
     publish_age: Duration = positive(600.0)
-    #: What the embedded server may store, each of them where there are several.
+    #: What the embedded server may store, each of them where there are several; tasks that wait take up three quarters
+    #: of it at most, and are refused then.
     max_store: Size = positive(Size(1024 * 1024 * 1024))
     #: 3 brings a cluster of three servers along, on loopback, in which each message is stored three times.
     embedded_nodes: Literal[1, 3] = 1

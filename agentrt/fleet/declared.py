@@ -6,6 +6,10 @@ from agentrt.config import Config
 from agentrt.ports import BusUse, Topology
 from agentrt.tasks import PRIORITIES, Names
 
+#: The share of a store that tasks may fill. The rest is for outcomes: a task is acknowledged, and so gives back its
+#: room, only when its outcome is stored, so a store that is full of tasks would stay full.
+_FOR_TASKS = 0.75
+
 
 def topology_of(config: Config) -> Topology:
     """Return all that the fleet of *config* declares."""
@@ -63,13 +67,14 @@ def _queues(names: Names, agent: str) -> tuple[tuple[str, str], ...]:
 
 def _shared(config: Config) -> Topology:
     inbox, bus = config.inbox, config.bus
-    # On a bus of somebody else's how many there are is that one's to say.
-    replicas = bus.embedded_nodes if bus.url is None and bus.embedded_nodes > 1 else None
+    is_own = bus.url is None
     return _names(config).shared_topology(
         outcome_ttl=inbox.outcome_ttl,
         dead_letter_ttl=inbox.dead_letter_ttl,
         lease=config.registry.lease,
-        replicas=replicas,
+        # A bus of somebody else's has its bounds and its replicas from that one.
+        task_bytes=int(bus.max_store * _FOR_TASKS) if is_own else -1,
+        replicas=bus.embedded_nodes if is_own and bus.embedded_nodes > 1 else None,
     )
 
 

@@ -13,8 +13,12 @@ from fleet_process import FleetProcess, until
 
 from actors.nats import NatsBus, NatsConnection, NatsSettings, bridge
 from actors.nats_server import EmbeddedServers, NatsServer
+from agentrt.agent import Agent
+from agentrt.config import load
+from agentrt.fleet import open_fleet
 from agentrt.kernel import ChildSpec, SupervisorSpec, open_runtime
-from agentrt.ports import ConsumerSpec, StoreFull, StreamSpec, Topology
+from agentrt.ports import BusRefused, ConsumerSpec, Json, StoreFull, StreamSpec, Topology
+from agentrt.tasks import Task
 
 #: Seconds that anything may take on a machine with much to do.
 PATIENCE = 90.0
@@ -62,6 +66,29 @@ async def test_a_store_at_its_limit_says_so_and_takes_more_when_it_is_worked_off
                     await (await pull.next()).ack()
             assert await bus.store("t.x", b"x" * 8192, msg_id="later", timeout=PATIENCE)
             assert "jetstream_store" not in bus.checks()
+
+
+async def test_a_queue_that_is_full_of_tasks_is_worked_off(tmp_path: Path):
+    """Room is kept for outcomes: without one no task is acknowledged, and a full store would stay full."""
+    (tmp_path / "config.toml").write_text(CONFIG + '[bus]\nmax_store = "1MiB"\nprobe_interval = "200ms"')
+    opened = trio.Event()
+    sent: list[str] = []
+
+    class Patient(Agent):
+        async def handle(self, task: Task) -> Json:
+            await opened.wait()
+            return len(task.payload)
+
+    with trio.fail_after(PATIENCE):
+        async with open_fleet(load(tmp_path / "config.toml", {}), classes={"echo": Patient}, environ={}) as fleet:
+            with pytest.raises(BusRefused, match="maximum bytes exceeded"):
+                while True:
+                    sent.append(await fleet.send("echo", "x" * 50_000))
+            assert 10 <= len(sent) <= 16
+            opened.set()
+            outcomes = [await fleet.client.outcome(task, PATIENCE) for task in sent]
+            assert [50_000] * len(sent) == [outcome.answer for outcome in outcomes]
+            assert 50_000 == await fleet.ask("echo", "x" * 50_000)
 
 
 class SmallDisk:

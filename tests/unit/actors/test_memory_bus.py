@@ -9,9 +9,19 @@ import attrs
 import pytest
 import trio
 
+from actors._memory_broker import Stream
 from actors.memory_bus import MemoryBroker, MemoryBus, MemoryConnection
 from agentrt.kernel import ChildSpec, Event, EventStream, SupervisorSpec, open_runtime
-from agentrt.ports import BucketSpec, BusUnavailable, ConsumerSpec, KeyExists, StreamSpec, Topology
+from agentrt.ports import (
+    BucketSpec,
+    BusMessage,
+    BusRefused,
+    BusUnavailable,
+    ConsumerSpec,
+    KeyExists,
+    StreamSpec,
+    Topology,
+)
 
 MINUTE = 60.0
 DAY = 86400.0
@@ -229,3 +239,17 @@ async def test_a_dropped_message_is_counted_and_told(autojump_clock: trio.testin
             await run.bus.publish("flood", b"")
         assert run.bus.dropped == 2
     assert run.kinds() == ["nats_connected", "bus_message_dropped", "bus_message_dropped"]
+
+
+async def test_a_full_stream_takes_more_when_what_it_held_is_gone(autojump_clock):
+    """Acknowledged, or too old: both give back their room."""
+    stream = Stream(StreamSpec("S", ("s",), max_bytes=10, max_age=60.0))
+    message = BusMessage("s", b"12345678")
+    assert stream.add(message)
+    with pytest.raises(BusRefused, match="maximum bytes exceeded"):
+        stream.add(message)
+    stream.remove(1)
+    stream.remove(1)
+    assert stream.add(message)
+    await trio.sleep(60.0)
+    assert stream.add(message)

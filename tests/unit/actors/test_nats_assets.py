@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-from actors._jetstream import ApiError, assets
+from actors._jetstream import ApiError, assets, ensure
 from actors._nats_assets import Assets, differences
 from agentrt.ports import BucketSpec, ConsumerSpec, Difference, Json, StreamSpec, Topology
 
@@ -133,3 +133,23 @@ async def test_what_somebody_else_makes_is_only_looked_at_and_asked_for() -> Non
     await guest.ensure(server.ask, topology)
     assert [1, 1, 1] == asked_for
     assert {"STREAM.INFO A"} == set(server.asked)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_server_without_room_is_asked_whether_it_has_the_stream_already(is_there: bool) -> None:  # noqa: FBT001
+    """It reserves room and refuses the same stream for lack of it; where there is none, that is what is wrong."""
+    server = Server()
+    server.created = {"A": 1} if is_there else {}
+    asset = assets(Topology((StreamSpec("A", ("a",), max_bytes=10),)))[0]
+    server.config = asset.config
+
+    async def ask(subject: str, body: bytes) -> Reply:
+        if ".CREATE." in subject:
+            return Reply(b'{"error": {"code": 500, "err_code": 10047, "description": "insufficient storage"}}')
+        return await server.ask(subject, body)
+
+    if is_there:
+        assert asset.config == (await ensure(ask, asset))["config"]
+    else:
+        with pytest.raises(ApiError, match="stream 'A': insufficient storage"):
+            await ensure(ask, asset)
