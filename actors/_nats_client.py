@@ -26,7 +26,7 @@ from nats.protocol import command
 
 from actors._nats_complaints import Complaints, ConnectionLost, Denied, Request
 from actors._nats_login import options
-from actors._nats_settings import NatsSettings
+from actors._nats_settings import Login, NatsSettings
 from agentrt.policy import PoolServer
 from agentrt.ports import BusError, Headers
 
@@ -124,9 +124,7 @@ class NatsClient:
         """The other servers of the cluster, as this one told."""
         return tuple(self.server.neighbour(uri.netloc) for uri in self._nc.discovered_servers if uri.hostname)
 
-    async def connect(
-        self, server: PoolServer, login: Mapping[str, str | None], settings: NatsSettings, *, timeout: float
-    ) -> None:
+    async def connect(self, server: PoolServer, login: Login, settings: NatsSettings, *, timeout: float) -> None:
         """Connect once.
 
         Raises:
@@ -153,9 +151,7 @@ class NatsClient:
         self._inbox = self.new_inbox() + "."
         self.subscribe(self._inbox + "*", self._on_answer, self._on_deaf)
 
-    async def _connect(
-        self, server: PoolServer, login: Mapping[str, str | None], settings: NatsSettings, timeout: float
-    ) -> None:
+    async def _connect(self, server: PoolServer, login: Login, settings: NatsSettings, timeout: float) -> None:
         # What the server complains of is judged here: the library would close for good, and not return until a peer
         # that may never read again had read all.
         self._nc._process_err = self._on_complaint

@@ -12,10 +12,11 @@ def _split(url: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in url.split(",") if part.strip())
 
 
-Credentials: TypeAlias = Callable[[], Mapping[str, str | None]]
+Login: TypeAlias = Mapping[str, str | None]
+Credentials: TypeAlias = Callable[[], Login]
 
 
-def _no_credentials() -> Mapping[str, str | None]:
+def _no_credentials() -> Login:
     return {}
 
 

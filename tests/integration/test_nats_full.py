@@ -132,13 +132,13 @@ def test_a_full_disk_is_named_by_who_meets_it_and_by_the_probe_and_heals(small_d
     fleet = small_disk.fleet
     fleet.wait_ready()
     small_disk.fill()
-    failed = fleet.send("echo", '"lost?"', "--timeout", "3s")
+    fleet.wait_unready("jetstream_store")
+    failed = fleet.send("echo", '"lost?"', "--timeout", "2s")
     said = failed.communicate(timeout=PATIENCE)[1]
     assert failed.returncode == 69, said
     assert "nats-server: the disk is full: 0.0 MiB free at " in said
     assert "/.agentrt/nats/store" in said
     assert "make room there" in said
-    fleet.wait_unready("jetstream_store")
     until(lambda: "nats_server_disk_full" in (small_disk.fleet.folder / ".agentrt/events.jsonl").read_text())
     small_disk.make_room()
     answered = fleet.send("echo", '"here"', "--wait", "--timeout", "60s")

@@ -109,6 +109,16 @@ async def test_both_sides_show_a_certificate(nats_server, run_bus, certificates)
     assert await trouble(run_bus, nats_server, tls_ca=certificates.paths["ca"])
 
 
+async def test_a_certificate_is_a_login(nats_server, run_bus, certificates):
+    """The server takes the name in it for the user's, and so gives each its own permissions."""
+    tls = certificates.settings(mutual=True)["tls"].replace("verify: true", "verify_and_map: true")
+    only = '{ users: [ { user: "%s", permissions: { publish: "t.>", subscribe: ["t.>", "_INBOX.>"] } } ] }'
+    restart(nats_server, tls=tls, authorization=only % "agentrt")
+    await works(run_bus, nats_server, **certificates.own)
+    restart(nats_server, tls=tls, authorization=only % "other")
+    assert "uthorization" in await trouble(run_bus, nats_server, **certificates.own)
+
+
 async def test_certificates_are_read_anew_for_each_connection(nats_server, run_bus, certificates, tmp_path):
     """What was rotated on both sides is taken at the next attempt, without a restart of anything."""
     restart(nats_server, **certificates.settings(mutual=True))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
+import nkeys
 import pytest
 import trio
 from nats_process import RealServer
@@ -25,7 +27,9 @@ from agentrt.tasks import Names, Task
 
 #: Seconds that anything may take on a machine with much to do.
 PATIENCE = 60.0
-PASSWORDS = {"NEWSROOM_PASSWORD": "hush-fleet", "EDITOR": "hush-editor", "WRITER": "hush-writer"}
+#: The seed of a user's nkey.
+SEED = bytes(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)).decode()
+PASSWORDS = {"NEWSROOM_PASSWORD": "hush-fleet", "EDITOR": "hush-editor", "WRITER": SEED}
 ADMIN = '{ user: "admin", password: "admin" }'
 CONFIG = """
 schema = 1
@@ -46,8 +50,7 @@ password = "env:EDITOR"
 [agents.writer]
 class = "newsroom:Writer"
 [agents.writer.bus]
-user = "writer"
-password = "env:WRITER"
+nkey = "env:WRITER"
 """
 
 
@@ -237,8 +240,9 @@ async def test_an_outcome_that_is_stored_is_changed_by_nobody(rig: Rig):
 
 
 async def test_no_password_is_seen_anywhere(rig: Rig, capfd: pytest.CaptureFixture[str]):
-    """Not in what is exported, nor in events, logs and representations."""
+    """Not in what is exported, nor in events, logs and representations; other names are, so that this can fail."""
     with trio.fail_after(PATIENCE):
         async with rig.fleet() as (fleet, events):
             shown = [rig.exported, repr(events), repr(rig.loaded), repr(vars(fleet)), rig.server.said]
-    assert "hush" not in "".join([*shown, *capfd.readouterr()])
+    found = "".join([*shown, *capfd.readouterr()])
+    assert ["writer"] == [secret for secret in ("hush", SEED, "writer") if secret in found]
