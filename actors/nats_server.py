@@ -65,10 +65,16 @@ class NatsServer(Actor):
         """End what a killed run left, write the configuration, and wait until the server answers.
 
         Raises:
-            ServerFailed: It ended before it ever answered, so that something is wrong that a person has to mend.
+            ServerFailed: Its folder cannot be written to, or it ended before it ever answered, so that something is
+                wrong that a person has to mend.
+            StoreMismatch: There is a store of another number of nodes.
         """
-        await trio.to_thread.run_sync(_end_leftover, self._server)
-        self._server.prepare()
+        server = self._server
+        await trio.to_thread.run_sync(_end_leftover, server)
+        try:
+            server.prepare()
+        except OSError as error:
+            raise ServerFailed(f"{server.folder} cannot be written to: {error.strerror or error}") from error
         self.spawn(self._keep_running)
         if not self._server.has_answered:
             await self._announced.wait()
@@ -83,9 +89,12 @@ class NatsServer(Actor):
             while True:
                 began = trio.current_time()
                 ended = await self._serve()
+                # On a full disk its last words may not be in its log.
+                await self._is_full()
+                why = f"{ended.how}: {server.store_trouble or server.last_words()}"
                 if not server.has_answered:
-                    raise ServerFailed(f"nats-server {ended.how}: {server.last_words()}")
-                server.trouble = f"{ended.how}: {server.last_words()}"
+                    raise ServerFailed(f"{server.name} {why}")
+                server.trouble = why
                 failures = 1 if trio.current_time() - began >= _GOOD_RUN else failures + 1
                 delay = 0.0 if failures == 1 else _BACKOFF.delay(failures - 1, self.random.random())
                 self.emit("nats_server_exited", exit_code=ended.exit_code, failures=failures, delay=round(delay, 3))

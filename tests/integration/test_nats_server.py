@@ -180,6 +180,29 @@ async def test_a_server_that_ends_before_it_ever_answered_fails_the_start_with_i
                     pytest.fail("it started")
 
 
+async def test_a_start_that_a_full_disk_is_in_the_way_of_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The server's own last words may not be in its log then."""
+    monkeypatch.setattr(_nats_room.shutil, "disk_usage", lambda _path: SimpleNamespace(free=0))
+    server = one_server(tmp_path)
+    root = SupervisorSpec(id="fleet", children=(ChildSpec(id="server", factory=lambda: NatsServer(server)),))
+    with trio.fail_after(30):
+        (thief,) = await trio.open_tcp_listeners(server.port, host="127.0.0.1")
+        async with thief:
+            with pytest.raises(TreeFailed, match="exited with code 1: the disk is full"):
+                async with open_runtime(root, seed=1):
+                    pytest.fail("it started")
+
+
+async def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path):
+    """Where it is, and what the system says."""
+    (tmp_path / "nats").touch()
+    server = one_server(tmp_path)
+    root = SupervisorSpec(id="fleet", children=(ChildSpec(id="server", factory=lambda: NatsServer(server)),))
+    with trio.fail_after(30), pytest.raises(TreeFailed, match=r"nats cannot be written to: (Not a dir|File exists)"):
+        async with open_runtime(root, seed=1):
+            pytest.fail("it started")
+
+
 async def test_the_token_is_needed_and_is_nobody_else_s_to_read(tmp_path: Path):
     """The configuration is readable by this user alone, from its first byte on."""
     server = one_server(tmp_path / "deep" / "state")
