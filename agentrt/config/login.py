@@ -49,14 +49,14 @@ def bus_login(bus: BusConfig, environ: Mapping[str, str], folder: Path) -> dict[
 def login_of(config: Config, agent: Name) -> BusConfig:
     """Return ``[bus]`` as it counts for one agent.
 
-    A way to log in that the agent has of its own counts whole, and so does a certificate; what it has not is that of
-    ``[bus]``.
+    A login of the agent's own counts whole: it does not log in as the fleet as well. Only a certificate that it has
+    not is the fleet's, for a server that asks everybody for one.
     """
     own = config.agents[agent].bus
-    given: dict[str, Any] = {}
-    for group in (_IDENTITY, _CERTIFICATE):
-        if any(getattr(own, key) is not None for key in group):
-            given |= {key: getattr(own, key) for key in group}
+    if not own.is_given:
+        return config.bus
+    keys = (*_IDENTITY, *(_CERTIFICATE if own.tls_cert is not None else ()))
+    given: dict[str, Any] = {key: getattr(own, key) for key in keys}
     return attrs.evolve(config.bus, **given)
 
 

@@ -25,11 +25,14 @@ def config(**own: object) -> Config:
         ({}, {}),
         ({"user": "ed", "password": Secret("env:ED")}, {"user": "ed", "password": "env:ED"}),
         ({"nkey": Secret("env:SEED")}, {"user": None, "password": None, "nkey": "env:SEED"}),
-        ({"tls_cert": "ed.pem", "tls_key": "ed.key"}, {"tls_cert": "ed.pem", "tls_key": "ed.key"}),
+        (
+            {"tls_cert": "ed.pem", "tls_key": "ed.key"},
+            {"user": None, "password": None, "tls_cert": "ed.pem", "tls_key": "ed.key"},
+        ),
     ],
 )
 def test_what_an_agent_has_of_its_own_counts_whole_and_the_rest_is_the_fleet_s(own, expected):
-    """A way to log in is taken whole, and so is a certificate; whom to trust is the same for all."""
+    """It never logs in as the fleet as well; whom to trust is the same for all, and so is a certificate for all."""
     shared = config()
     assert attrs.evolve(shared.bus, **expected) == login_of(config(**own), EDITOR)
 
