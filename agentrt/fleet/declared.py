@@ -39,7 +39,7 @@ def use_of_fleet(config: Config) -> BusUse:
         subscribes=(names.outcome_subject("*"),),
         consumes=tuple(pair for agent in config.agents for pair in _queues(names, str(agent))),
         reads=(names.outcomes, names.registry),
-        writes=((names.registry, "*"),),
+        writes=((names.registry, ">"),),
     )
 
 

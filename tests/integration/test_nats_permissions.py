@@ -190,6 +190,8 @@ FORBIDDEN = (
     "$JS.API.STREAM.MSG.DELETE.KV_newsroom-outcomes",
     "$JS.ACK.newsroom-tasks.writer-high.1.1.1.1.0",
     "newsroom.dlq.writer",
+    "$KV.newsroom-registry.agent.writer.x",
+    "$KV.newsroom-registry.agent.editor.x",
     "_INBOX_newsroom_writer.x",
 )
 
@@ -214,6 +216,7 @@ async def test_an_agent_cannot_listen_where_another_is_told_something(rig: Rig):
                 "newsroom.tasks.writer.*",
                 "newsroom.dlq.>",
                 "$KV.newsroom-outcomes.*",
+                "$KV.newsroom-registry.>",
                 "$JS.EVENT.ADVISORY.>",
                 "newsroom.>",
                 ">",
