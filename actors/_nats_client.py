@@ -1,32 +1,30 @@
-# ruff: noqa: SLF001 - the public face of nats-py does not bear failure; the module's docstring says what is used instead.
 """One incarnation of a NATS connection: a nats-py client that is used once and thrown away.
 
 The only module that imports nats-py and trio-asyncio. nats-py does the handshake, TLS and the parsing. Everything
-that it does badly under failure is not used: its reconnect is off, nothing of ours ever awaits inside it after the
-handshake (a cancelled ``flush()`` kills its read loop), and all that is sent is written to its transport directly, in
-order, so that a PONG proves that what was written before its PING has reached the server.
+that it does badly under failure is not used: its reconnect is off, and nothing of ours ever awaits inside it after the
+handshake. How it is used then is a *wire*: :mod:`actors._nats_internals`, and the public way where that does not hold.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import attrs
 import trio
 import trio_asyncio
 from nats.aio.client import Client, RawCredentials
-from nats.aio.subscription import Subscription
-from nats.protocol import command
 
 from actors._nats_complaints import Complaints, ConnectionLost, Denied, Request
+from actors._nats_frames import Message, encode
+from actors._nats_internals import PrivateWire, Sink, Wire, why_not_private
 from actors._nats_login import options
+from actors._nats_public import PublicWire
 from actors._nats_settings import Login, NatsSettings
+from actors._nats_writer import open_writer
 from agentrt.policy import PoolServer
 from agentrt.ports import BusError, Headers
 
@@ -35,26 +33,6 @@ _logger = logging.getLogger(__name__)
 # The library's own pinger only knows 240 s and more; ours decides.
 _NEVER = 365 * 86400
 _DISCARD_DEADLINE = 2.0
-_PING = b"PING\r\n"
-_PONG = b"PONG\r\n"
-
-
-@attrs.frozen
-class Message:
-    """A message as it came from the server."""
-
-    subject: str
-    reply: str
-    body: bytes
-    headers: Headers
-
-    @property
-    def status(self) -> str:
-        """The server's inline status, such as ``503`` (nobody is there to answer); empty for a real message."""
-        return "" if self.body else self.headers.get("Status", "")
-
-
-Sink = Callable[[Message], None]
 
 
 @asynccontextmanager
@@ -63,19 +41,12 @@ async def bridge() -> AsyncIterator[None]:
     async with trio_asyncio.open_loop() as loop:
         # Without this an asyncio task that fails, as nats-py's do, would crash the whole block.
         loop.set_exception_handler(_log_asyncio_error)
-        yield
+        async with open_writer():
+            yield
 
 
 def _log_asyncio_error(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
     _logger.warning("asyncio: %s", context.get("message"), exc_info=context.get("exception"))
-
-
-def encode(subject: str, body: bytes, headers: Headers | None = None, reply: str = "") -> bytes:
-    """Return the bytes that publish a message."""
-    if not headers:
-        return bytes(command.pub_cmd(subject, reply, body))
-    lines = "".join(f"{key}: {value}\r\n" for key, value in headers.items())
-    return bytes(command.hpub_cmd(subject, reply, f"NATS/1.0\r\n{lines}\r\n".encode(), body))
 
 
 class NatsClient:
@@ -83,17 +54,24 @@ class NatsClient:
 
     ``lost`` is set when it ended, whatever the cause, and ``reason`` then says why. After that it only waits to be
     discarded. Not one of its callbacks raises into the library: what goes wrong in one is logged and counted.
+
+    Args:
+        on_problem: Called with the subject, empty where none is named, and what went wrong.
+        is_public: Whether to use the library's public methods only.
     """
 
-    def __init__(self, on_problem: Callable[[str, BusError], None]) -> None:
+    def __init__(self, on_problem: Callable[[str, BusError], None], *, is_public: bool = False) -> None:
         loop = trio_asyncio.current_loop.get()
         if loop is None:
             msg = "no asyncio loop is open here: run the fleet inside `async with actors.nats.bridge():`"
             raise RuntimeError(msg)
         self._loop = loop
         self._on_problem = on_problem
-        # Any: much of what is used of it is not its public face, which does not bear failure.
+        # Any: it takes what its annotations do not say, such as a timeout that is a float.
         self._nc: Any = Client()
+        #: Why the public way is taken; empty where it is not.
+        self.why_public = "asked for" if is_public else why_not_private(self._nc)
+        self._wire: Wire = (PublicWire if self.why_public else PrivateWire)(self._nc, loop, self.guard)
         self._last_error: BaseException | None = None
         self._server: PoolServer | None = None
         self._requests: dict[str, Request[Message]] = {}
@@ -137,11 +115,13 @@ class NatsClient:
             except Exception as error:
                 # "No servers" hides the cause, which only the error callback heard.
                 raise ConnectionLost(describe(self._last_error or error)) from error
-            answered = None if self._nc.is_connected else self._resume_handshake()
-            for task in self._tasks():
-                task.add_done_callback(self._on_task_done)
-            if answered is not None:
-                await self._either(answered)
+            answered = trio.Event()
+            if self._nc.is_connected:
+                answered.set()
+            else:
+                self._wire.resume(answered.set)
+            self._wire.begin(self._on_end)
+            await self._either(answered)
         if scope.cancelled_caught:
             msg = f"no connection within {timeout:g} s"
             raise ConnectionLost(msg)
@@ -152,9 +132,7 @@ class NatsClient:
         self.subscribe(self._inbox + "*", self._on_answer, self._on_deaf)
 
     async def _connect(self, server: PoolServer, login: Login, settings: NatsSettings, timeout: float) -> None:
-        # What the server complains of is judged here: the library would close for good, and not return until a peer
-        # that may never read again had read all.
-        self._nc._process_err = self._on_complaint
+        self._wire.prepare(self._on_complaint)
         tls_name = {} if server.tls_name is None else {"tls_hostname": server.tls_name}
         await self._nc.connect(
             servers=[server.url],
@@ -172,38 +150,20 @@ class NatsClient:
             **{**tls_name, **options(login, RawCredentials)},
         )
 
-    def _tasks(self) -> list[asyncio.Task[Any]]:
-        tasks = (self._nc._reading_task, self._nc._flusher_task, self._nc._ping_interval_task)
-        return [task for task in tasks if task is not None]
-
-    def _resume_handshake(self) -> trio.Event:
-        """Go on where the library stopped: it takes the first line behind its CONNECT for the answer to it.
-
-        A server whose login takes long sends a PING of its own first, and the library then calls itself connecting for
-        ever, while its read loop runs.
-        """
-        self._nc._status = Client.CONNECTED
-        if self._nc._flusher_task.done():
-            # It ended at once, because nothing was connected; without it no PING of the server is answered.
-            self._nc._flusher_task = self._loop.create_task(self._nc._flusher())
-        answered = trio.Event()
-        # The first PONG answers the library's own PING.
-        self._nc._pongs.extend((_Pong(self, _nothing), _Pong(self, answered.set)))
-        self._nc._transport.write(_PONG + _PING)
-        return answered
-
     async def _either(self, event: trio.Event) -> None:
         """Wait for *event*, or for the connection to be lost."""
+        if event.is_set():
+            return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_after, event, nursery.cancel_scope)
             nursery.start_soon(_cancel_after, self.lost, nursery.cancel_scope)
 
     # What is sent: never waits, never raises.
 
-    def write(self, data: bytes) -> None:
-        """Write to the connection; lost without a word where it has ended, so keep what matters until a PONG."""
+    def write(self, frame: bytes) -> None:
+        """Publish what a frame says; lost without a word where it has ended, so keep what matters until a PONG."""
         if self._open:
-            self._nc._transport.write(data)
+            self._wire.write(frame)
 
     def write_message(self, subject: str, body: bytes, reply: str = "") -> None:
         """Publish without keeping it: for what is repeated anyway."""
@@ -211,8 +171,8 @@ class NatsClient:
 
     def ping(self, on_pong: Callable[[], None]) -> None:
         """Ask for a sign of life; *on_pong* is called when everything written before has reached the server."""
-        self._nc._pongs.append(_Pong(self, on_pong))
-        self.write(_PING)
+        if self._open:
+            self._wire.ping(on_pong)
 
     def new_inbox(self) -> str:
         """Return a subject that nobody else uses."""
@@ -226,12 +186,9 @@ class NatsClient:
             sink: Called with each message.
             denied: Called where the server does not let us.
         """
-        self._nc._sid = sid = int(self._nc._sid) + 1
-        subscription: Any = Subscription(self._nc, sid, subject, pending_msgs_limit=0, pending_bytes_limit=0)
-        # In place of a queue, a task and two ticks per message: straight to the sink.
-        subscription._pending_queue = _SinkQueue(self, sink)
-        self._nc._subs[sid] = subscription
-        self.write(command.sub_cmd(subject, "", sid))
+        if not self._open:
+            return 0
+        sid = self._wire.subscribe(subject, sink)
         if denied is not None:
             self._complaints.subscribed(sid, subject, denied)
             self.ping(lambda: self._complaints.confirmed(sid))
@@ -239,9 +196,9 @@ class NatsClient:
 
     def unsubscribe(self, sid: int) -> None:
         """Stop a subscription; what is already on its way still reaches the sink."""
-        self._complaints.unsubscribed(sid)
-        self.write(command.unsub_cmd(sid, 0))
-        self.ping(lambda: self._nc._remove_sub(sid))
+        if self._open:
+            self._complaints.unsubscribed(sid)
+            self._wire.unsubscribe(sid)
 
     # What is answered.
 
@@ -291,17 +248,8 @@ class NatsClient:
     async def discard(self) -> None:
         """Throw the client away: no task and no socket of it is left. Never takes longer than its deadline."""
         self.lose("discarded")
-        # Its own close() waits for a peer that may never read again; an abort does not.
-        self._nc._status = Client.CLOSED
-        transport = self._nc._transport
-        for writer in (getattr(transport, "_io_writer", None), getattr(transport, "_bare_io_writer", None)):
-            if writer is not None:
-                writer.transport.abort()
-        alive = [task for task in self._tasks() if not task.done()]
-        for task in alive:
-            task.cancel()
         with trio.move_on_after(_DISCARD_DEADLINE, shield=True):
-            await self._loop.run_aio_coroutine(_settle(alive))
+            await self._wire.discard(_DISCARD_DEADLINE / 3)
 
     # Callbacks of the library: any arguments, and nothing raised.
 
@@ -319,7 +267,7 @@ class NatsClient:
     async def _on_closed(self, *_args: Any) -> None:
         self.guard(self._lost_by_library)
 
-    def _on_task_done(self, *_args: Any) -> None:
+    def _on_end(self) -> None:
         self.guard(self._lost_by_library)
 
     async def _on_leaving(self, *_args: Any) -> None:
@@ -332,9 +280,12 @@ class NatsClient:
         self.lose(describe(self._nc.last_error or self._last_error or "the connection was closed"))
 
     def _take_error(self, error: BaseException, *_args: Any) -> None:
-        """Take what the library says of itself; what the server says comes by :meth:`_take_complaint`."""
+        """Take what the library says of itself; what the server says comes by itself, but on the public way."""
         self._last_error = error
         if not self._open:
+            return
+        if "permissions violation" in str(error):
+            self._complaints.take(describe(error))
             return
         if isinstance(error, OSError):
             self.lose(describe(error))
@@ -350,37 +301,6 @@ class NatsClient:
             request.settle(message)
 
 
-@attrs.frozen
-class _Pong:
-    """Stands where the library expects a future. It is never cancelled, which is what kills the read loop."""
-
-    client: NatsClient
-    on_pong: Callable[[], None]
-
-    def set_result(self, _result: object) -> None:
-        self.client.guard(self.on_pong)
-
-
-@attrs.frozen
-class _SinkQueue:
-    """Stands where the library expects a subscription's queue."""
-
-    client: NatsClient
-    sink: Sink
-
-    def put_nowait(self, raw: Any) -> None:
-        self.client.guard(self._hand_over, raw)
-
-    def _hand_over(self, raw: Any) -> None:
-        # The library mixes plain strings and members of an enum, whose hashes differ, as names of headers.
-        headers = {k.value if isinstance(k, enum.Enum) else k: v for k, v in (raw.headers or {}).items()}
-        self.sink(Message(raw.subject, raw.reply, raw.data, headers))
-
-
-def _nothing() -> None:
-    """Stands where nobody waits."""
-
-
 def describe(error: object) -> str:
     """Return an error in one line, as people read it."""
     return str(error).removeprefix("nats: ") or type(error).__name__
@@ -389,10 +309,3 @@ def describe(error: object) -> str:
 async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
     await event.wait()
     scope.cancel()
-
-
-async def _settle(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    if tasks:
-        await asyncio.wait(tasks, timeout=_DISCARD_DEADLINE / 2)
-    # The aborted transport closes its socket in a callback of its own.
-    await asyncio.sleep(0)

@@ -11,7 +11,8 @@ import attrs
 import trio
 
 from actors import _jetstream as jetstream
-from actors._nats_client import Message, NatsClient
+from actors._nats_client import NatsClient
+from actors._nats_frames import Message
 from agentrt.ports import Headers
 
 # A pull request ends by itself after so long, and its end is told; one that did not end in time was lost.

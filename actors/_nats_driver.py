@@ -64,6 +64,7 @@ class Driver:
     _assets: Assets = attrs.field(init=False)
     _flowing_since: float | None = attrs.field(init=False, default=None)
     _lost: Event | None = attrs.field(init=False, default=None)
+    _public_told: bool = attrs.field(init=False, default=False)
     _next: NatsClient | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -178,7 +179,7 @@ class Driver:
             raise ConnectionLost(msg) from error
 
     async def _connect(self, server: PoolServer, credentials: dict[str, str | None], timeout: float) -> NatsClient:
-        client = NatsClient(self.link.ledger.problem)
+        client = NatsClient(self.link.ledger.problem, is_public=self.settings.is_public)
         try:
             await client.connect(server, credentials, self.settings, timeout=timeout)
         except BaseException:
@@ -187,7 +188,13 @@ class Driver:
             raise
         self._pool.served(server)
         self._pool.told(client.told)
+        self._tell_public(client.why_public)
         return client
+
+    def _tell_public(self, why: str) -> None:
+        if why and not self._public_told:
+            self._public_told = True
+            self.emit("nats_public_way", reason=f"{why}: nats-py is used by its public methods only, which is slower")
 
     async def _move(self, client: NatsClient, moved: trio.Event) -> None:
         """Where the server says that it shuts down, connect to another one first, and only then let go of this one.

@@ -40,6 +40,7 @@ class NatsSettings:
         probe_limit: Without an answered probe for so long, the connection is thrown away.
         publish_buffer: Bytes published that may wait for a connection.
         publish_age: Seconds that they may.
+        is_public: Use nats-py's public methods only, as with a release whose private parts are not known.
     """
 
     url: str = attrs.field()
@@ -52,6 +53,7 @@ class NatsSettings:
     probe_limit: float = 5.0
     publish_buffer: int = 64 * 1024 * 1024
     publish_age: float = 600.0
+    is_public: bool = False
 
     @url.validator
     def _check_url(self, _attribute: object, url: str) -> None:

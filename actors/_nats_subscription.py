@@ -5,7 +5,8 @@ from __future__ import annotations
 import trio
 
 from actors._flag import Flag
-from actors._nats_client import Message, NatsClient
+from actors._nats_client import NatsClient
+from actors._nats_frames import Message
 from agentrt.ports import BusError, BusMessage
 
 _CHANNEL = 1024

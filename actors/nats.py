@@ -11,10 +11,11 @@ import trio
 
 from actors import _jetstream as jetstream
 from actors._nats_assets import compare
-from actors._nats_client import bridge, encode
+from actors._nats_client import bridge
 from actors._nats_complaints import ConnectionLost
 from actors._nats_consumer import NatsDelivery, PullConsumer
 from actors._nats_driver import Driver
+from actors._nats_frames import encode
 from actors._nats_link import Answer, NatsLink
 from actors._nats_login import public_nkey
 from actors._nats_outbox import Outgoing

@@ -48,11 +48,19 @@ HIGH = "t.tasks.editor.high"
 Open = Callable[..., AbstractAsyncContextManager[Any]]
 
 
-@pytest.fixture(params=["memory", "nats"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run it over the broker in memory, a real server, and that by nats-py's public methods only, unless it waits."""
+    if "open_bus" in metafunc.fixturenames:
+        is_short = not any(mark.name == "waits" for mark in metafunc.definition.iter_markers())
+        metafunc.parametrize("open_bus", ["memory", "nats", *(["public"] if is_short else [])], indirect=True)
+
+
+@pytest.fixture
 def open_bus(request: pytest.FixtureRequest) -> Iterator[Open]:
     """Give a function that opens a ready bus; all of one test share a broker."""
     broker = MemoryBroker()
-    is_real = request.param == "nats"
+    is_real = request.param != "memory"
+    settings = {"is_public": True} if request.param == "public" else {}
     server = request.getfixturevalue("nats_server") if is_real else None
     run_bus = request.getfixturevalue("run_bus") if is_real else None
 
@@ -68,7 +76,7 @@ def open_bus(request: pytest.FixtureRequest) -> Iterator[Open]:
         with trio.fail_after(30):
             async with AsyncExitStack() as stack:
                 if is_real:
-                    bus = (await stack.enter_async_context(run_bus(server))).bus
+                    bus = (await stack.enter_async_context(run_bus(server, **settings))).bus
                 else:
                     bus = await stack.enter_async_context(open_memory())
                 bus.declare(topology)
@@ -167,6 +175,7 @@ async def test_an_acknowledged_message_leaves_a_work_queue(open_bus: Open):
         assert await bus.browse("TASKS", "t.tasks.>") == []
 
 
+@pytest.mark.waits
 async def test_an_unacknowledged_message_comes_again_after_the_ack_wait(open_bus: Open):
     """Work of a consumer that died is not lost, and its attempts count."""
     async with open_bus() as bus, open_bus() as survivor:
@@ -180,6 +189,7 @@ async def test_an_unacknowledged_message_comes_again_after_the_ack_wait(open_bus
             await delivery.ack()
 
 
+@pytest.mark.waits
 async def test_in_progress_begins_the_ack_wait_anew(open_bus: Open):
     """A long task keeps its message by saying that it still works."""
     async with open_bus() as bus, bus.consume("TASKS", "editor-high") as consumer:
@@ -192,6 +202,7 @@ async def test_in_progress_begins_the_ack_wait_anew(open_bus: Open):
         assert await nothing_comes(consumer, ACK_WAIT * 1.3)
 
 
+@pytest.mark.waits
 async def test_a_nak_asks_for_it_again_at_once_or_after_a_delay(open_bus: Open):
     """The delay is the sender's, not the ack wait."""
     async with open_bus() as bus, bus.consume("TASKS", "editor-high") as consumer:
@@ -207,6 +218,7 @@ async def test_a_nak_asks_for_it_again_at_once_or_after_a_delay(open_bus: Open):
         await third.ack()
 
 
+@pytest.mark.waits
 async def test_a_terminated_message_is_gone(open_bus: Open):
     """A message that can never be done is taken out, with a reason."""
     async with open_bus() as bus, bus.consume("TASKS", "editor-high") as consumer:
@@ -227,6 +239,7 @@ async def test_a_cancelled_next_loses_nothing(open_bus: Open):
         await delivery.ack()
 
 
+@pytest.mark.waits
 async def test_a_message_that_nobody_waits_for_spends_no_delivery(open_bus: Open):
     """With a batch of one nothing is asked for ahead: it lies in the stream, not with a consumer that is busy."""
     spec = ConsumerSpec("TASKS", "busy", "t.tasks.busy", ack_wait=1.0)
@@ -289,6 +302,7 @@ async def test_replicas_share_a_durable_consumer(open_bus: Open):
         assert sorted(got, key=int) == [b"%d" % number for number in range(40)]
 
 
+@pytest.mark.waits
 async def test_no_more_than_max_ack_pending_are_in_hand(open_bus: Open):
     """The next one waits until one in hand is settled."""
     async with open_bus() as bus, bus.consume("TASKS", "one-at-a-time", batch=4) as consumer:
@@ -302,6 +316,7 @@ async def test_no_more_than_max_ack_pending_are_in_hand(open_bus: Open):
         await second.ack()
 
 
+@pytest.mark.waits
 async def test_a_late_acknowledgement_still_counts(open_bus: Open):
     """The first delivery's ack, after the ack wait, removes the message: there is no fencing."""
     async with open_bus() as bus, bus.consume("TASKS", "editor-high") as consumer:
@@ -378,6 +393,7 @@ async def test_a_key_that_is_written_once_is_changed_by_nobody(open_bus: Open):
         assert await bus.create("results", "task-1", b"again") > revision
 
 
+@pytest.mark.waits
 async def test_a_key_ends_with_its_bucket_s_ttl(open_bus: Open):
     """A lease that nobody renews is free again."""
     async with open_bus() as bus:

@@ -1,0 +1,228 @@
+# ruff: noqa: SLF001 - private names are what this module is for.
+"""What is used of nats-py's private parts: all of it stands here, with the releases that it holds for.
+
+The public face of nats-py bears neither failure nor load: an error of the server closes it for good, its ``flush``
+proves nothing, and each message costs two ticks of its loop. With a release that was not tried, or that lacks a name,
+everything goes the public way (:mod:`actors._nats_public`), which works, slower, and knows less about what went wrong.
+Of trio-asyncio nothing private is used; its release stands here because of what its loop does with a transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.metadata import version
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import attrs
+
+from actors._nats_frames import Message, read_headers
+from actors._nats_writer import current_writer
+
+_logger = logging.getLogger(__name__)
+
+#: The releases that all of this was tried with; with any other the public way is taken.
+TRIED: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"nats-py": frozenset({"2.16"}), "trio-asyncio": frozenset({"0.16"})}
+)
+
+#: What a client object has to have.
+CLIENT_NAMES = (
+    "_flusher",
+    "_flusher_task",
+    "_ping_interval_task",
+    "_pongs",
+    "_process_err",
+    "_process_msg",
+    "_reading_task",
+    "_sid",
+    "_status",
+    "_transport",
+)
+#: What is called in our place of its method, with these arguments.
+TAKES = MappingProxyType(
+    {"_process_err": ("err_msg",), "_process_msg": ("sid", "subject", "reply", "data", "headers")},
+)
+#: What a transport over TCP has to have.
+WRITERS = ("_io_writer", "_bare_io_writer")
+
+_PING = b"PING\r\n"
+_PONG = b"PONG\r\n"
+
+Guard = Callable[..., None]
+Sink = Callable[[Message], None]
+
+
+def why_not_private(client: Any) -> str:
+    """Say why the private parts of this nats-py are not used; "" where they are."""
+    for package, tried in TRIED.items():
+        release = ".".join(version(package).split(".")[:2])
+        if release not in tried:
+            return f"not tried with {package} {release}"
+    if missing := [name for name in CLIENT_NAMES if not hasattr(client, name)]:
+        return f"this nats-py has no {', '.join(missing)}"
+    for name, arguments in TAKES.items():
+        if tuple(inspect.signature(getattr(client, name)).parameters) != arguments:
+            return f"this nats-py calls {name} with other arguments"
+    return ""
+
+
+class Wire(Protocol):
+    """How a client object is used: directly, or by its public methods.
+
+    What is written never waits and never raises; what is called back is called through the guard.
+    """
+
+    def prepare(self, on_complaint: Callable[[str], Awaitable[None]]) -> None:
+        """Make a client object ready to be connected; *on_complaint* is called with each error of the server."""
+
+    def resume(self, on_answer: Callable[[], None]) -> None:
+        """Go on where the library stopped in the handshake; *on_answer* is called when it is through, if ever."""
+
+    def begin(self, on_end: Callable[[], None]) -> None:
+        """It is connected; *on_end* is called where something inside it ends by itself."""
+
+    def write(self, frame: bytes) -> None:
+        """Publish what a frame says."""
+
+    def ping(self, on_pong: Callable[[], None]) -> None:
+        """Have *on_pong* called when all that was written before has reached the server."""
+
+    def subscribe(self, subject: str, sink: Sink) -> int:
+        """Have *sink* called with each message; return its number."""
+        ...
+
+    def unsubscribe(self, sid: int) -> None:
+        """Stop a subscription; what is already on its way still reaches the sink."""
+
+    async def discard(self, seconds: float) -> None:
+        """Leave no task and no socket."""
+
+
+@attrs.frozen
+class _Pong:
+    """Stands where the library expects a future. It is never cancelled, which is what kills the read loop."""
+
+    guard: Guard
+    on_pong: Callable[[], None]
+
+    def set_result(self, _result: object) -> None:
+        self.guard(self.on_pong)
+
+
+class PrivateWire:
+    """Writes to the library's transport, in order, and takes messages where its parser hands them over.
+
+    So a PONG proves that what was written before its PING has reached the server. Nothing is awaited inside the
+    library. What the server complains of is judged by us: the library would close for good, and not return until a peer
+    that may never read again had read all.
+
+    Args:
+        nc: The client object.
+        loop: The loop of asyncio that it lives on.
+        guard: Calls a function so that nothing it raises reaches the library.
+    """
+
+    def __init__(self, nc: Any, loop: Any, guard: Guard) -> None:
+        self._nc = nc
+        self._loop = loop
+        self._guard = guard
+        self._writer = current_writer()
+        self._sinks: dict[int, Sink] = {}
+        self._unwritten: list[bytes] = []
+        self._is_corked = False
+
+    def prepare(self, on_complaint: Callable[[str], Awaitable[None]]) -> None:
+        """See :class:`Wire`."""
+        self._nc._process_err = on_complaint
+        self._nc._process_msg = self._take
+
+    def resume(self, on_answer: Callable[[], None]) -> None:
+        """Go on where the library takes the first line behind its CONNECT for the answer to it.
+
+        A server whose login takes long sends a PING of its own first, and the library then calls itself connecting for
+        ever, while its read loop runs.
+        """
+        self._nc._status = self._nc.CONNECTED
+        if self._nc._flusher_task.done():
+            # It ended at once, because nothing was connected; without it no PING of the server is answered.
+            self._nc._flusher_task = self._loop.create_task(self._nc._flusher())
+        # The first PONG answers the library's own PING.
+        self._nc._pongs.extend((_Pong(self._guard, _nothing), _Pong(self._guard, on_answer)))
+        self._nc._transport.write(_PONG + _PING)
+
+    def begin(self, on_end: Callable[[], None]) -> None:
+        """See :class:`Wire`."""
+        # Its pinger only knows 240 s and more; ours decides.
+        self._nc._ping_interval_task.cancel()
+        for task in (self._nc._reading_task, self._nc._flusher_task):
+            task.add_done_callback(lambda _task: on_end())
+
+    def write(self, frame: bytes) -> None:
+        """Write the first of a pass at once, so that a lone message waits for nothing, and the rest together."""
+        if self._is_corked:
+            self._unwritten.append(frame)
+            return
+        self._is_corked = True
+        self._nc._transport.write(frame)
+        self._writer.soon(self._uncork)
+
+    def _uncork(self) -> None:
+        self._is_corked = False
+        if self._unwritten:
+            data = b"".join(self._unwritten)
+            self._unwritten.clear()
+            self._guard(self._nc._transport.write, data)
+
+    def ping(self, on_pong: Callable[[], None]) -> None:
+        """See :class:`Wire`."""
+        self._nc._pongs.append(_Pong(self._guard, on_pong))
+        self.write(_PING)
+
+    def subscribe(self, subject: str, sink: Sink) -> int:
+        """See :class:`Wire`."""
+        self._nc._sid = sid = int(self._nc._sid) + 1
+        # In place of a queue, a task and two ticks per message: straight to the sink.
+        self._sinks[sid] = sink
+        self.write(f"SUB {subject}  {sid}\r\n".encode())
+        return sid
+
+    def unsubscribe(self, sid: int) -> None:
+        """See :class:`Wire`."""
+        self.write(f"UNSUB {sid} \r\n".encode())
+        self.ping(lambda: self._sinks.pop(sid, None) and None)
+
+    async def _take(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        # Where it raises, the read loop ends and with it the connection: what comes next cannot be understood either.
+        found = read_headers(headers) if headers else {}
+        sink = self._sinks.get(sid)
+        if sink is not None:
+            self._guard(sink, Message(subject.decode(), reply.decode(), data, found))
+
+    async def discard(self, seconds: float) -> None:
+        """See :class:`Wire`. Its own close() waits for a peer that may never read again; an abort does not."""
+        self._nc._status = self._nc.CLOSED
+        self._unwritten.clear()
+        transport = self._nc._transport
+        for writer in (getattr(transport, name, None) for name in WRITERS):
+            if writer is not None:
+                writer.transport.abort()
+        tasks = (self._nc._reading_task, self._nc._flusher_task, self._nc._ping_interval_task)
+        alive = [task for task in tasks if task is not None and not task.done()]
+        for task in alive:
+            task.cancel()
+        await self._loop.run_aio_coroutine(_settle(alive, seconds))
+
+
+def _nothing() -> None:
+    """Stands where nobody waits."""
+
+
+async def _settle(tasks: list[asyncio.Task[Any]], seconds: float) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=seconds)
+    # The aborted transport closes its socket in a callback of its own.
+    await asyncio.sleep(0)
