@@ -288,6 +288,10 @@ class MemoryBroker:
         self._sinks.append(entry)
         return lambda: self._sinks.remove(entry)
 
+    def has_subscribers(self, subject: str) -> bool:
+        """Whether anybody takes *subject*: a subscription or a stream."""
+        return self.stream_for(subject) is not None or any(matches(pattern, subject) for pattern, _ in self._sinks)
+
     def stream_for(self, subject: str) -> Stream | None:
         """Return the stream that stores *subject*."""
         return next((stream for stream in self.streams.values() if stream.takes(subject)), None)

@@ -52,6 +52,11 @@ class MemoryDelivery:
         await self._bus.confirm()
         self._consumer.settle(self.sequence)
 
+    def ack_nowait(self) -> None:
+        """Say that it is done; said to nobody where there is no connection."""
+        if self._bus.is_connected:
+            self._consumer.settle(self.sequence)
+
     async def nak(self, delay: float = 0.0) -> None:
         """Ask for it again after *delay* seconds."""
         await self._bus.confirm()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,11 +19,12 @@ import trio
 import trio_asyncio
 from nats.aio.client import Client, RawCredentials
 
-from actors._nats_complaints import Complaints, ConnectionLost, Denied, Request
+from actors._nats_complaints import Complaints, Denied
 from actors._nats_frames import Message, encode
 from actors._nats_internals import PrivateWire, Sink, Wire, why_not_private
 from actors._nats_login import options
 from actors._nats_public import PublicWire
+from actors._nats_requests import ConnectionLost, Request, Unanswered
 from actors._nats_settings import Login, NatsSettings
 from actors._nats_writer import open_writer
 from agentrt.policy import PoolServer
@@ -202,11 +204,14 @@ class NatsClient:
 
     # What is answered.
 
-    async def request(self, subject: str, body: bytes, headers: Headers | None = None) -> Message:
-        """Ask and wait for the answer; cancel it to give up.
+    async def request(
+        self, subject: str, body: bytes, headers: Headers | None = None, *, due: float = math.inf
+    ) -> Message:
+        """Ask and wait for the answer; cancel it to give up, or say when it is *due*.
 
         Raises:
             ConnectionLost: The connection ended first.
+            Unanswered: It was due, and :meth:`give_up` was called.
             BusRefused: The server does not allow this subject.
         """
         if not self._open:
@@ -215,15 +220,18 @@ class NatsClient:
             # The answer could not be received.
             raise self._deaf
         token = str(next(self._tokens))
-        request = self._requests[token] = Request[Message](subject)
+        request = self._requests[token] = Request[Message](subject, due)
         try:
-            self.write(encode(subject, body, headers, self._inbox + token))
-            await request.done.wait()
+            self._wire.write(encode(subject, body, headers, self._inbox + token))
+            return await request.wait()
         finally:
             del self._requests[token]
-        if isinstance(request.outcome, Exception):
-            raise request.outcome
-        return request.outcome
+
+    def give_up(self, now: float) -> None:
+        """Tell those that ask that nothing came, where they were due before *now*."""
+        for request in self._requests.values():
+            if request.due < now:
+                request.settle(Unanswered("no answer"))
 
     async def flush(self) -> None:
         """Wait until everything written so far has reached the server, or the connection is lost."""

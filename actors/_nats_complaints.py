@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import attrs
-import trio
 
+from actors._nats_requests import Request
 from agentrt.policy import Complaint, ConnectionVerdict, judge_complaint
 from agentrt.ports import BusError, BusRefused, LimitReached, PayloadTooLarge, PermissionDenied, SlowConsumer
 
@@ -21,27 +21,6 @@ Denied = Callable[[BusError], None]
 
 # What ends the connection, and is the doing of who uses it.
 _OURS: dict[Complaint, type[BusError]] = {Complaint.PAYLOAD: PayloadTooLarge, Complaint.SLOW_CONSUMER: SlowConsumer}
-
-_T = TypeVar("_T")
-
-
-class ConnectionLost(Exception):
-    """The incarnation ended before it did what was asked; it may have been done."""
-
-
-@attrs.define
-class Request(Generic[_T]):
-    """What waits for an answer."""
-
-    subject: str
-    done: trio.Event = attrs.field(factory=trio.Event)
-    outcome: _T | Exception = attrs.field(factory=lambda: ConnectionLost("not answered"))
-
-    def settle(self, outcome: _T | Exception) -> None:
-        """Take the answer, or why there is none; only the first counts."""
-        if not self.done.is_set():
-            self.outcome = outcome
-            self.done.set()
 
 
 @attrs.define

@@ -20,13 +20,15 @@ _EXPIRES = 5.0
 _GRACE = 2.0
 
 Confirm = Callable[[str, bytes], Awaitable[None]]
+Say = Callable[[str, bytes], None]
 
 
 @attrs.frozen
 class NatsDelivery:
     """A message in hand; see :class:`agentrt.ports.Delivery`.
 
-    Each way to settle it is confirmed by the server, and goes through whichever connection lives at that moment.
+    Each way to settle it goes through whichever connection lives at that moment, and is confirmed by the server where
+    it is awaited.
     """
 
     subject: str
@@ -36,10 +38,15 @@ class NatsDelivery:
     sequence: int
     reply: str
     _confirm: Confirm
+    _say: Say
 
     async def ack(self) -> None:
         """Say that it is done."""
         await self._confirm(self.reply, b"+ACK")
+
+    def ack_nowait(self) -> None:
+        """Say that it is done; where the server does not hear it, it delivers it again."""
+        self._say(self.reply, b"+ACK")
 
     async def nak(self, delay: float = 0.0) -> None:
         """Ask for it again after *delay* seconds."""
@@ -76,6 +83,7 @@ class PullConsumer:
         batch: Messages asked for at once.
         ack_wait: Seconds after which the server delivers again.
         confirming: Gives what sends the settlement of a delivery that comes now, and waits until the server has it.
+        say: Sends a settlement that nobody waits for.
         on_missing: Called where the stream or the consumer is gone.
     """
 
@@ -87,12 +95,14 @@ class PullConsumer:
         batch: int,
         ack_wait: float,
         confirming: Callable[[], Confirm],
+        say: Say,
         on_missing: Callable[[], None],
     ) -> None:
         self._next_subject = f"{jetstream.API}{jetstream.NEXT}{stream}.{durable}"
         self._batch = batch
         self._ack_wait = ack_wait
         self._confirming = confirming
+        self._say = say
         self._on_missing = on_missing
         self._held: deque[_Held] = deque()
         self._arrived = trio.lowlevel.ParkingLot()
@@ -189,6 +199,7 @@ class PullConsumer:
             origin.sequence,
             message.reply,
             self._confirming(),
+            self._say,
         )
         if self._closed:
             self._give_back(delivery)

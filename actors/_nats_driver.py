@@ -12,18 +12,17 @@ import trio
 from actors import _jetstream as jetstream
 from actors._nats_assets import Assets
 from actors._nats_client import NatsClient, describe
-from actors._nats_complaints import ConnectionLost
+from actors._nats_link import TICK, NatsLink
+from actors._nats_requests import ConnectionLost
 from agentrt.policy import Health, PoolServer, ProbeHealth, ReconnectBackoff, ServerPool
 from agentrt.ports import BusRefused, Topology
 
 if TYPE_CHECKING:
-    from actors._nats_link import NatsLink
     from actors._nats_settings import NatsSettings
     from agentrt.kernel.events import Event
 
 # Messages flow although JetStream is slow to say what it has.
 _FLOW_ANYWAY = 2.0
-_TICK = 1.0
 _LAST_FLUSH = 1.0
 _JETSTREAM_RETRY = 0.5
 # One try gets so long at least, however many servers there are.
@@ -105,7 +104,7 @@ class Driver:
 
     async def _keep_house(self) -> None:
         while True:
-            await trio.sleep(_TICK)
+            await trio.sleep(TICK)
             self._housekeep()
 
     def _housekeep(self) -> None:
@@ -281,11 +280,12 @@ class Driver:
     async def _tend(self, client: NatsClient, health: ProbeHealth) -> None:
         limit = self.settings.probe_limit
         while True:
-            await trio.sleep(min(_TICK, limit / 4))
+            await trio.sleep(min(TICK, limit / 4))
             now = trio.current_time()
             if health.verdict(now) is Health.UNHEALTHY:
                 self._pool.troubled(client.server, now)
                 client.lose(f"no probe was answered for {limit:g} s")
+            client.give_up(now)
             self.link.tend(now)
 
     async def _keep_jetstream(self, client: NatsClient, ensured: trio.Event) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -14,11 +15,12 @@ import trio
 from actors import _jetstream as jetstream
 from actors._flag import Flag
 from actors._nats_client import NatsClient
-from actors._nats_complaints import ConnectionLost
 from actors._nats_consumer import PullConsumer
+from actors._nats_frames import Message
 from actors._nats_fullness import Fullness
 from actors._nats_ledger import Ledger
 from actors._nats_outbox import Outbox, Outgoing
+from actors._nats_requests import ConnectionLost, Unanswered
 from actors._nats_settings import no_trouble
 from actors._nats_subscription import Subscription
 from actors._subjects import MAX_PAYLOAD, check_size, merged
@@ -39,13 +41,27 @@ if TYPE_CHECKING:
 
 # An answer that did not come for so long is asked for again: a server that has too much to do drops requests.
 _TRY = 5.0
+#: Seconds between two looks at what waits.
+TICK = 1.0
 _CONFIRM_TIMEOUT = 30.0
 _CONFIRM_TRY = 2.0
 _CONFIRM_TRIES = 2
 _CONFIRM_RENEWED = 0.25
 _RETRY = Backoff(initial=0.05, factor=2.0, maximum=1.0)
 
+_NO_RESPONDERS = "503"
+
 _T = TypeVar("_T")
+_Once: TypeAlias = Callable[[NatsClient, float], Awaitable[_T]]
+
+
+@attrs.define
+class _Trouble:
+    """Why it did not work so far; whether nobody was there to answer the last try, and whether there may be no room."""
+
+    text: str = ""
+    is_unanswered: bool = False
+    is_full: bool = False
 
 
 @attrs.frozen
@@ -108,7 +124,6 @@ class NatsLink:
         self._nudged = Flag()
         self._ensured: Topology | None = None
         self._renewals = 0
-        self._tries: set[trio.CancelScope] = set()
         self._jitter: Callable[[], float] = random.random
 
     # What the handle asks
@@ -148,11 +163,11 @@ class NatsLink:
         """
         repeated = False
 
-        async def once(client: NatsClient) -> Answer:
+        async def once(client: NatsClient, due: float) -> Answer:
             nonlocal repeated
             check_size(subject, body, headers, self.max_payload)
             try:
-                found = jetstream.read(await client.request(subject, body, headers))
+                found = jetstream.read(await client.request(subject, body, headers, due=due))
                 if "seq" in found:
                     self.fullness.stored()
                 return Answer(what, found, None, repeated)
@@ -162,11 +177,38 @@ class NatsLink:
                 if error.is_transient:
                     raise
                 return Answer(what, {}, error, repeated)
-            except (ConnectionLost, trio.Cancelled):
+            except (ConnectionLost, Unanswered, trio.Cancelled):
                 repeated = True
                 raise
 
         return await self._insist(what, once, self.ready, timeout)
+
+    async def request(
+        self, what: str, subject: str, body: bytes, headers: Headers | None = None, *, timeout: float
+    ) -> Message:
+        """Ask whoever subscribes, once: who was asked may have done it, also where the answer is lost.
+
+        Raises:
+            NoResponders: Nobody subscribes.
+            BusUnavailable: No answer within *timeout* seconds, or the connection died over it.
+            BusRefused: The server does not allow the subject, or the message is too large.
+        """
+        trouble, message = "", None
+        with trio.move_on_after(timeout):
+            while (client := self.client) is None:
+                trouble = trouble or self.connection_trouble
+                await self._linked.wait()
+            trouble = "no answer"
+            check_size(subject, body, headers, self.max_payload)
+            try:
+                message = await client.request(subject, body, headers)
+            except ConnectionLost as lost:
+                raise self._given_up(BusUnavailable(f"{what}: {lost}; it was sent, and may have been done")) from None
+        if message is None:
+            raise self._given_up(BusUnavailable(f"{what}: not done within {timeout:g} s ({trouble})"))
+        if message.status == _NO_RESPONDERS:
+            raise self._given_up(NoResponders(f"{what}: nobody subscribes to {subject!r}"))
+        return message
 
     def confirming(self) -> Callable[[str, bytes], Awaitable[None]]:
         """Return what settles a delivery that comes now; see :meth:`confirm`."""
@@ -189,12 +231,16 @@ class NatsLink:
         """
         silent = 0
 
-        async def once(client: NatsClient) -> bool:
+        async def once(client: NatsClient, _due: float) -> bool:
             nonlocal silent
-            message, is_renewed = None, self._renewals != since
-            with trio.move_on_after(_CONFIRM_RENEWED if is_renewed else _CONFIRM_TRY):
-                message = await client.request(reply, body)
-            if message is None:
+            is_renewed = self._renewals != since
+            try:
+                if is_renewed:
+                    with trio.fail_after(_CONFIRM_RENEWED):
+                        message = await client.request(reply, body)
+                else:
+                    message = await client.request(reply, body, due=trio.current_time() + _CONFIRM_TRY)
+            except (Unanswered, trio.TooSlowError):
                 # Only a PONG shows that the silence is the server's answer and not the connection's.
                 await client.flush()
                 if not client.lost.is_set():
@@ -205,51 +251,62 @@ class NatsLink:
             return True
 
         what = "settling a delivery"
-        with trio.move_on_after(_CONFIRM_TIMEOUT) as scope:
-            while silent < _CONFIRM_TRIES:
-                if await self._insist(what, once, self._linked, _CONFIRM_TIMEOUT):
-                    return
-        why = (
-            f"not done within {_CONFIRM_TIMEOUT:g} s"
-            if scope.cancelled_caught
-            else "the server does not know it any more"
-        )
-        raise BusUnavailable(f"{what}: {why}; it may come again")
+        until = trio.current_time() + _CONFIRM_TIMEOUT
+        while silent < _CONFIRM_TRIES:
+            if await self._insist(what, once, self._linked, until - trio.current_time()):
+                return
+        raise BusUnavailable(f"{what}: the server does not know it any more; it may come again")
 
-    async def _insist(self, what: str, once: Callable[[NatsClient], Awaitable[_T]], gate: Flag, timeout: float) -> _T:
-        trouble, unanswered, full = "", False, False
-        with trio.move_on_after(timeout):
+    def say(self, reply: str, body: bytes) -> None:
+        """Settle a delivery and do not wait; said to nobody where there is no connection."""
+        if self.client is not None:
+            self.client.write_message(reply, body)
+
+    async def _insist(self, what: str, once: _Once[_T], gate: Flag, timeout: float) -> _T:
+        trouble = _Trouble()
+        until = trio.current_time() + timeout
+        if timeout > _TRY + TICK and gate.is_set:
+            # As a rule it works at once, and needs no scope: each try is given up by the tick, long before its time.
+            found = await self._try(once, trouble)
+            if found is not None:
+                return found
+        with trio.move_on_at(until):
             for attempt in itertools.count(1):
-                trouble = trouble or self.connection_trouble or self.jetstream_trouble
+                trouble.text = trouble.text or self.connection_trouble or self.jetstream_trouble
                 await gate.wait()
-                unanswered = full = False
-                client = self.client
-                if client is not None:
-                    try:
-                        with trio.move_on_after(_TRY) as scope:
-                            self._tries.add(scope)
-                            return await once(client)
-                        # Where a stream is gone and somebody listens to its subjects, nobody says so.
-                        trouble, full = "no answer", True
-                        self.nudge()
-                    except ConnectionLost as lost:
-                        trouble = str(lost)
-                    except jetstream.ApiError as error:
-                        trouble, unanswered, full = str(error), error.is_unanswered, error.is_full
-                        self.nudge()
-                    finally:
-                        self._tries.discard(scope)
+                trouble.is_unanswered = trouble.is_full = False
+                found = await self._try(once, trouble)
+                if found is not None:
+                    return found
                 await trio.sleep(_RETRY.delay(attempt, self._jitter()))
-        given_up = self._given_up(f"{what}: not done within {timeout:g} s", trouble, unanswered=unanswered, full=full)
-        self.ledger.problem("", given_up)
-        raise given_up
+        raise self._given_up(self._error_of(f"{what}: not done within {timeout:g} s", trouble))
 
-    def _given_up(self, msg: str, trouble: str, *, unanswered: bool, full: bool) -> BusUnavailable:
+    async def _try(self, once: _Once[_T], trouble: _Trouble) -> _T | None:
+        if self.client is None:
+            return None
+        try:
+            return await once(self.client, trio.current_time() + _TRY)
+        except Unanswered as unanswered:
+            # Where a stream is gone and somebody listens to its subjects, nobody says so.
+            trouble.text, trouble.is_full = str(unanswered), True
+            self.nudge()
+        except ConnectionLost as lost:
+            trouble.text = str(lost)
+        except jetstream.ApiError as error:
+            trouble.text, trouble.is_unanswered, trouble.is_full = str(error), error.is_unanswered, error.is_full
+            self.nudge()
+        return None
+
+    def _given_up(self, error: BusUnavailable) -> BusUnavailable:
+        self.ledger.problem("", error)
+        return error
+
+    def _error_of(self, msg: str, trouble: _Trouble) -> BusUnavailable:
         # A server whose disk is full does not answer who wants to store something.
-        if full and (why := self.fullness.trouble):
+        if trouble.is_full and (why := self.fullness.trouble):
             return StoreFull(f"{msg}: {why}")
-        msg = f"{msg} ({trouble or 'no answer'})"
-        return NoResponders(msg) if unanswered else BusUnavailable(msg)
+        msg = f"{msg} ({trouble.text or 'no answer'})"
+        return NoResponders(msg) if trouble.is_unanswered else BusUnavailable(msg)
 
     # What the driver does
 
@@ -336,8 +393,8 @@ class NatsLink:
     def renew(self) -> None:
         """Have everything that waits for an answer asked again: a stream was made anew, and may not have heard it."""
         self._renewals += 1
-        for scope in self._tries:
-            scope.cancel()
+        if self.client is not None:
+            self.client.give_up(math.inf)
 
     async def wait_nudge(self) -> None:
         """Wait until the topology should be ensured again."""

@@ -72,7 +72,7 @@ class Subscription:
 
     def _on_message(self, message: Message) -> None:
         try:
-            self._send.send_nowait(BusMessage(message.subject, message.body, message.headers))
+            self._send.send_nowait(BusMessage(message.subject, message.body, message.headers, message.reply))
         except trio.WouldBlock:
             self._unreported += 1
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -100,6 +101,11 @@ class MemoryBus:
         """Wait until :attr:`is_ready`."""
         await self._ready.wait()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._connected.is_set
+
     async def wait_connected(self) -> None:
         """Wait until there is a connection."""
         await self._connected.wait()
@@ -195,6 +201,24 @@ class MemoryBus:
         except BusRefused as refused:
             # As with a server: nobody waits for an answer to a publish.
             self._drop(message.subject, refused)
+
+    async def request(
+        self, subject: str, body: bytes, headers: Headers | None = None, *, timeout: float = 5.0
+    ) -> BusMessage:
+        """Ask whoever subscribes; see :meth:`agentrt.ports.Bus.request`."""
+        await trio.lowlevel.checkpoint()
+        what, trouble = f"asking {subject!r}", self._trouble
+        message = _message(subject, body, headers, f"_INBOX.{uuid.uuid4().hex}")
+        with trio.move_on_after(timeout):
+            await self._connected.wait()
+            trouble = "no answer"
+            async with self.subscribe(message.reply) as answers:
+                if not self.broker.has_subscribers(subject):
+                    raise NoResponders(f"{what}: nobody subscribes to {subject!r}")
+                self._send(message)
+                answer = await answers.receive()
+                return attrs.evolve(answer, reply="")
+        raise BusUnavailable(f"{what}: not done within {timeout:g} s ({trouble})")
 
     @asynccontextmanager
     async def subscribe(self, subject: str) -> AsyncIterator[trio.MemoryReceiveChannel[BusMessage]]:
@@ -371,8 +395,8 @@ class MemoryBattery:
         return MemoryConnection(bus)
 
 
-def _message(subject: str, body: bytes, headers: Headers | None) -> BusMessage:
+def _message(subject: str, body: bytes, headers: Headers | None, reply: str = "") -> BusMessage:
     check_subject(subject)
     check_headers(headers or {})
     check_size(subject, body, headers, MAX_PAYLOAD)
-    return BusMessage(subject, body, dict(headers or {}))
+    return BusMessage(subject, body, dict(headers or {}), reply)

@@ -12,7 +12,6 @@ import trio
 from actors import _jetstream as jetstream
 from actors._nats_assets import compare
 from actors._nats_client import bridge
-from actors._nats_complaints import ConnectionLost
 from actors._nats_consumer import NatsDelivery, PullConsumer
 from actors._nats_driver import Driver
 from actors._nats_frames import encode
@@ -20,6 +19,7 @@ from actors._nats_link import Answer, NatsLink
 from actors._nats_login import public_nkey
 from actors._nats_outbox import Outgoing
 from actors._nats_permissions import permissions
+from actors._nats_requests import ConnectionLost
 from actors._nats_settings import Credentials, NatsSettings, NatsStatistics, no_trouble
 from actors._nats_subscription import Hint, Subscription
 from actors._nats_watch import KeyWatch
@@ -105,6 +105,14 @@ class NatsBus:
             )
         link.outbox.add(Outgoing(subject, frame, payload_size(body, headers), trio.current_time()))
 
+    async def request(
+        self, subject: str, body: bytes, headers: Headers | None = None, *, timeout: float = 5.0
+    ) -> BusMessage:
+        """Ask whoever subscribes; see :meth:`agentrt.ports.Bus.request`."""
+        self._check(subject, body, headers)
+        answer = await self.link.request(f"asking {subject!r}", subject, body, headers, timeout=timeout)
+        return BusMessage(answer.subject, answer.body, answer.headers)
+
     @asynccontextmanager
     async def subscribe(self, subject: str) -> AsyncIterator[trio.MemoryReceiveChannel[BusMessage]]:
         """Open a subscription; see :meth:`agentrt.ports.Bus.subscribe`."""
@@ -183,6 +191,7 @@ class NatsBus:
             batch=batch,
             ack_wait=float("inf") if spec is None else spec.ack_wait,
             confirming=link.confirming,
+            say=link.say,
             on_missing=link.nudge,
         )
         link.consumers.add(consumer)

@@ -30,11 +30,19 @@ class KeyChange:
 
 @attrs.frozen
 class BusMessage:
-    """A message of core publish/subscribe."""
+    """A message of core publish/subscribe.
+
+    Args:
+        subject: Where it was published.
+        body: What it says.
+        headers: What is said about it.
+        reply: Where who asks waits for an answer, which is published there; empty where nobody does.
+    """
 
     subject: str
     body: bytes
     headers: Headers = attrs.field(factory=dict)
+    reply: str = ""
 
 
 class Delivery(Protocol):
@@ -71,6 +79,13 @@ class Delivery(Protocol):
 
     async def ack(self) -> None:
         """Say that it is done."""
+
+    def ack_nowait(self) -> None:
+        """Say that it is done, and do not wait until the bus has heard it.
+
+        For many short tasks that may be done twice: where the connection dies over it, or there is none, the message
+        comes again after its ack wait. It never raises.
+        """
 
     async def nak(self, delay: float = 0.0) -> None:
         """Ask for it again after *delay* seconds."""
@@ -140,6 +155,20 @@ class Bus(Protocol):
             BusUnavailable: The buffer is full.
             BusRefused: The subject, a header or the size is not acceptable.
         """
+
+    async def request(
+        self, subject: str, body: bytes, headers: Headers | None = None, *, timeout: float = 5.0
+    ) -> BusMessage:
+        """Ask whoever subscribes to *subject*, and wait for the first answer, published to the message's ``reply``.
+
+        Sent once, when there is a connection: who was asked may have done it even where no answer comes.
+
+        Raises:
+            NoResponders: Nobody subscribes to *subject*; said at once.
+            BusUnavailable: No answer within *timeout* seconds, or the connection was lost after it was sent.
+            BusRefused: The subject, a header or the size is not acceptable, or the server does not allow it.
+        """
+        ...
 
     async def store(
         self, subject: str, body: bytes, headers: Headers | None = None, *, msg_id: str, timeout: float = 30.0

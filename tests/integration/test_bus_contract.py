@@ -600,3 +600,60 @@ async def test_each_refusal_has_a_type_of_its_own(open_bus: Open):
             await bus.publish("t.x", b"x" * 1024 * 1024, {"A": "b"})
         with pytest.raises(NoResponders, match="no such stream"):
             await bus.store("nobody.takes.this", b"", msg_id="1", timeout=0.3)
+
+
+async def answer(bus: Bus, requests: trio.MemoryReceiveChannel[BusMessage]) -> None:
+    async for message in requests:
+        await bus.publish(message.reply, b"re: " + message.body, message.headers)
+
+
+async def test_a_request_is_answered_by_who_subscribes(open_bus: Open):
+    """With the body and headers of the answer; each asker gets its own, in whatever order they come."""
+    async with open_bus() as asker, open_bus() as other, other.subscribe("t.ask.*") as requests:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer, other, requests)
+            found = await asker.request("t.ask.editor", b"ready?", {"Agentrt-Hops": "1"})
+            assert (b"re: ready?", {"Agentrt-Hops": "1"}) == (found.body, found.headers)
+            answers: dict[int, bytes] = {}
+
+            async def ask(number: int) -> None:
+                answers[number] = (await asker.request("t.ask.writer", b"%d" % number)).body
+
+            async with trio.open_nursery() as askers:
+                for number in range(50):
+                    askers.start_soon(ask, number)
+            nursery.cancel_scope.cancel()
+        assert {number: b"re: %d" % number for number in range(50)} == answers
+
+
+async def test_a_request_that_nobody_takes_is_refused_at_once(open_bus: Open):
+    """With a type of its own, long before its timeout; the bus is well."""
+    async with open_bus() as bus:
+        with pytest.raises(NoResponders, match=r"t\.nobody"):
+            await bus.request("t.nobody", b"", timeout=3600.0)
+        assert bus.is_ready
+
+
+async def test_a_request_that_is_not_answered_ends_with_its_timeout(open_bus: Open):
+    """Whoever subscribes may be busy; the error says for how long it was waited."""
+    async with open_bus() as bus, bus.subscribe("t.busy") as requests:
+        with pytest.raises(BusUnavailable, match=r"within 0\.05 s \(no answer\)") as caught:
+            await bus.request("t.busy", b"", timeout=0.05)
+        assert not isinstance(caught.value, NoResponders)
+        assert "" != (await requests.receive()).reply
+        with pytest.raises(BusRefused):
+            await bus.request("t.*", b"")
+
+
+async def test_an_acknowledgement_that_nobody_waits_for_counts_too(open_bus: Open):
+    """Many short tasks are settled without a round trip each."""
+    async with open_bus() as bus, bus.consume("TASKS", "editor-high", batch=16) as consumer:
+        for number in range(20):
+            await bus.store(HIGH, b"%d" % number, msg_id=f"{number}")
+        bodies = []
+        for _ in range(20):
+            delivery = await next_of(consumer)
+            bodies.append(delivery.body)
+            delivery.ack_nowait()
+        assert [b"%d" % number for number in range(20)] == bodies
+        await settled(bus, "editor-high", 0)
