@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import attrs
 
@@ -332,9 +332,8 @@ def _read_headers(raw: bytes) -> Headers:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-@attrs.frozen
-class Origin:
-    """What the reply subject of a delivery says about it."""
+class Origin(NamedTuple):
+    """What the reply subject of a delivery says about it; a tuple, because one is made for each that comes."""
 
     attempt: int
     sequence: int
@@ -342,9 +341,9 @@ class Origin:
 
 def read_origin(reply: str) -> Origin | None:
     """Read ``$JS.ACK...``, in the old form and in the one with a domain; None where it is none."""
-    tokens = reply.split(".")
-    if tokens[:2] != ["$JS", "ACK"]:
+    if not reply.startswith("$JS.ACK."):
         return None
+    tokens = reply.split(".")
     # $JS.ACK.[domain.account.]stream.consumer.delivered.sequence.consumer_sequence.time.pending[.token]
     start = 4 if len(tokens) == _OLD_ACK_TOKENS else 6
     return Origin(int(tokens[start]), int(tokens[start + 1]))

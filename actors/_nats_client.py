@@ -26,7 +26,7 @@ from actors._nats_login import options
 from actors._nats_public import PublicWire
 from actors._nats_requests import ConnectionLost, Request, Unanswered
 from actors._nats_settings import Login, NatsSettings
-from actors._nats_writer import open_writer
+from actors._nats_shared import open_shared
 from agentrt.policy import PoolServer
 from agentrt.ports import BusError, Headers
 
@@ -43,7 +43,7 @@ async def bridge() -> AsyncIterator[None]:
     async with trio_asyncio.open_loop() as loop:
         # Without this an asyncio task that fails, as nats-py's do, would crash the whole block.
         loop.set_exception_handler(_log_asyncio_error)
-        async with open_writer():
+        async with open_shared():
             yield
 
 
@@ -83,15 +83,15 @@ class NatsClient:
         self._complaints = Complaints(on_problem, self.lose, self._requests)
         self._deaf: BusError | None = None
         self.lost = trio.Event()
-        #: Set when the server said that it is about to shut down.
-        self.leaving = trio.Event()
+        #: Whether the server said that it is about to shut down, and who is told of that.
+        self.is_leaving = False
+        self.on_leaving: Callable[[], None] = _nothing
         self.reason = ""
+        #: Bytes that headers and body of one message may have together.
+        self.max_payload = 0
+        #: Publishes what a frame says; lost without a word where it has ended, so keep what matters until a PONG.
+        self.write: Callable[[bytes], None] = _nowhere
         self.callback_errors = 0
-
-    @property
-    def max_payload(self) -> int:
-        """Bytes that headers and body of one message may have together."""
-        return int(self._nc.max_payload)
 
     @property
     def server(self) -> PoolServer:
@@ -130,6 +130,8 @@ class NatsClient:
         if self.lost.is_set():
             raise ConnectionLost(self.reason)
         self._open = True
+        self.write = self._wire.write
+        self.max_payload = int(self._nc.max_payload)
         self._inbox = self.new_inbox() + "."
         self.subscribe(self._inbox + "*", self._on_answer, self._on_deaf)
 
@@ -161,11 +163,6 @@ class NatsClient:
             nursery.start_soon(_cancel_after, self.lost, nursery.cancel_scope)
 
     # What is sent: never waits, never raises.
-
-    def write(self, frame: bytes) -> None:
-        """Publish what a frame says; lost without a word where it has ended, so keep what matters until a PONG."""
-        if self._open:
-            self._wire.write(frame)
 
     def write_message(self, subject: str, body: bytes, reply: str = "") -> None:
         """Publish without keeping it: for what is repeated anyway."""
@@ -222,7 +219,7 @@ class NatsClient:
         token = str(next(self._tokens))
         request = self._requests[token] = Request[Message](subject, due)
         try:
-            self._wire.write(encode(subject, body, headers, self._inbox + token))
+            self.write(encode(subject, body, headers, self._inbox + token))
             return await request.wait()
         finally:
             del self._requests[token]
@@ -248,6 +245,7 @@ class NatsClient:
         if self.lost.is_set():
             return
         self._open = False
+        self.write = _nowhere
         self.reason = reason
         self.lost.set()
         for request in self._requests.values():
@@ -279,7 +277,8 @@ class NatsClient:
         self.guard(self._lost_by_library)
 
     async def _on_leaving(self, *_args: Any) -> None:
-        self.guard(self.leaving.set)
+        self.is_leaving = True
+        self.guard(self.on_leaving)
 
     async def _on_complaint(self, *args: Any) -> None:
         self.guard(self._complaints.take, *args)
@@ -307,6 +306,14 @@ class NatsClient:
         request = self._requests.get(message.subject[len(self._inbox) :])
         if request is not None:
             request.settle(message)
+
+
+def _nothing() -> None:
+    """Stands where nobody is told."""
+
+
+def _nowhere(_frame: bytes) -> None:
+    """Stands where nothing is written: there is no connection yet, or no more."""
 
 
 def describe(error: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,18 +36,18 @@ class Complaints:
     _lose: Callable[[str], None]
     _requests: Mapping[str, Request[Any]]
     _subscribed: dict[int, tuple[str, Denied]] = attrs.field(init=False, factory=dict)
-    _unconfirmed: deque[int] = attrs.field(init=False, factory=deque)
+    # In their order; an empty dict takes a tenth of what an empty deque does.
+    _unconfirmed: dict[int, None] = attrs.field(init=False, factory=dict)
 
     def subscribed(self, sid: int, subject: str, denied: Denied) -> None:
         """Record a subscription that was sent; follow it with a PING, and that with :meth:`confirmed`."""
         self._subscribed[sid] = (subject, denied)
         # The server answers in order, so a complaint that names nothing is about the first without a PONG.
-        self._unconfirmed.append(sid)
+        self._unconfirmed[sid] = None
 
     def confirmed(self, sid: int) -> None:
         """Record that the server answered what was sent behind a subscription."""
-        if sid in self._unconfirmed:
-            self._unconfirmed.remove(sid)
+        self._unconfirmed.pop(sid, None)
 
     def unsubscribed(self, sid: int) -> None:
         """Forget a subscription."""
@@ -73,7 +72,7 @@ class Complaints:
             self._take_no_subscribe(denied[2])
 
     def _take_limit(self, error: LimitReached) -> None:
-        sid = self._unconfirmed[0] if self._unconfirmed else 0
+        sid = next(iter(self._unconfirmed), 0)
         subject, denied = self._subscribed.get(sid, ("", None))
         if denied is not None:
             denied(error)

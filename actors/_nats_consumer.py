@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Protocol
 
 import attrs
 import trio
@@ -19,11 +20,27 @@ from agentrt.ports import Headers
 _EXPIRES = 5.0
 _GRACE = 2.0
 
-Confirm = Callable[[str, bytes], Awaitable[None]]
-Say = Callable[[str, bytes], None]
+# Deliveries that are handed out between two checkpoints.
+_PAUSE_AFTER = 32
 
 
-@attrs.frozen
+class Settling(Protocol):
+    """Settles deliveries, over all connections."""
+
+    @property
+    def renewals(self) -> int:
+        """How often a stream was made anew."""
+        ...
+
+    async def confirm(self, since: int, reply: str, body: bytes) -> None:
+        """Settle a delivery that came when there were *since* renewals, and wait until the server has that."""
+
+    def say(self, reply: str, body: bytes) -> None:
+        """Settle a delivery and do not wait."""
+
+
+# Not frozen, which would cost more than taking the message does; nobody writes to it.
+@attrs.define(eq=False)
 class NatsDelivery:
     """A message in hand; see :class:`agentrt.ports.Delivery`.
 
@@ -32,47 +49,56 @@ class NatsDelivery:
     """
 
     subject: str
+    reply: str
     body: bytes
     headers: Headers
     attempt: int
     sequence: int
-    reply: str
-    _confirm: Confirm
-    _say: Say
+    _settling: Settling
+    _renewals: int
+    _since: float
+
+    def is_stale(self, now: float, ack_wait: float) -> bool:
+        """Whether it waited here for so long that the server has given it to somebody else."""
+        return now - self._since >= ack_wait
 
     async def ack(self) -> None:
         """Say that it is done."""
-        await self._confirm(self.reply, b"+ACK")
+        await self._settling.confirm(self._renewals, self.reply, b"+ACK")
 
     def ack_nowait(self) -> None:
         """Say that it is done; where the server does not hear it, it delivers it again."""
-        self._say(self.reply, b"+ACK")
+        self._settling.say(self.reply, b"+ACK")
 
     async def nak(self, delay: float = 0.0) -> None:
         """Ask for it again after *delay* seconds."""
-        await self._confirm(self.reply, jetstream.nak(delay))
+        await self._settling.confirm(self._renewals, self.reply, jetstream.nak(delay))
 
     async def term(self, reason: str) -> None:
         """Take it out of the stream without having done it; the server's advisory names *reason*."""
-        await self._confirm(self.reply, b"+TERM " + reason.encode())
+        await self._settling.confirm(self._renewals, self.reply, b"+TERM " + reason.encode())
 
     async def in_progress(self) -> None:
         """Say that it is still worked on: the ack wait begins anew."""
-        await self._confirm(self.reply, b"+WPI")
+        await self._settling.confirm(self._renewals, self.reply, b"+WPI")
 
 
-@attrs.frozen
-class _Held:
-    delivery: NatsDelivery
+@attrs.define
+class _Pull:
+    """A pull request: where its end is told, how many messages may still come for it, and since when."""
+
+    subject: str
+    left: int
     since: float
 
 
 class PullConsumer:
     """One open pull; its driver attaches it to each incarnation of the connection and ticks it once a second.
 
-    One pull request is out at a time, for as many messages as there is room for. It is made again when it ended, was
-    lost, or a new connection came. A message waits here, not in a task, until somebody takes it, so a cancelled
-    ``next`` loses none. One that waited longer than *ack_wait* is not handed out: the server gives it to somebody else.
+    It asks for as many messages as there is room for, and again when half of them are used up, so that it never stands
+    still. A request is made anew when it ended, was lost, or a new connection came. A message waits here, not in a
+    task, until somebody takes it, so a cancelled ``next`` loses none. One that waited longer than *ack_wait* is not
+    handed out: the server gives it to somebody else.
 
     With a *batch* of 1 nothing is asked for ahead, only while somebody waits in ``next``: each message that lies here
     until its ack wait is over would have spent one of its deliveries.
@@ -82,8 +108,7 @@ class PullConsumer:
         durable: The consumer's name.
         batch: Messages asked for at once.
         ack_wait: Seconds after which the server delivers again.
-        confirming: Gives what sends the settlement of a delivery that comes now, and waits until the server has it.
-        say: Sends a settlement that nobody waits for.
+        settling: What settles the deliveries.
         on_missing: Called where the stream or the consumer is gone.
     """
 
@@ -94,37 +119,40 @@ class PullConsumer:
         *,
         batch: int,
         ack_wait: float,
-        confirming: Callable[[], Confirm],
-        say: Say,
+        settling: Settling,
         on_missing: Callable[[], None],
     ) -> None:
         self._next_subject = f"{jetstream.API}{jetstream.NEXT}{stream}.{durable}"
         self._batch = batch
         self._ack_wait = ack_wait
-        self._confirming = confirming
-        self._say = say
+        self._settling = settling
         self._on_missing = on_missing
-        self._held: deque[_Held] = deque()
+        self._held: deque[NatsDelivery] = deque()
         self._arrived = trio.lowlevel.ParkingLot()
         self._client: NatsClient | None = None
         self._sid = 0
         self._inbox = ""
-        self._pulls = itertools.count(1)
-        self._pull = ""
+        self._numbers = itertools.count(1)
+        # The server answers them in order.
+        self._pulls: deque[_Pull] = deque()
         self._outstanding = 0
-        self._pulled_at = 0.0
         self._waiting = 0
+        self._unpaused = 0
         self._closed = False
 
     async def next(self) -> NatsDelivery:
         """Wait for the next message; see :class:`agentrt.ports.Consumer`."""
-        await trio.lowlevel.checkpoint()
+        self._unpaused += 1
+        if self._unpaused >= _PAUSE_AFTER or not self._held:
+            # A checkpoint for each message would cost as much as all else.
+            self._unpaused = 0
+            await trio.lowlevel.checkpoint()
         while True:
             while self._held:
-                held = self._held.popleft()
+                delivery = self._held.popleft()
                 self._ask_for_more()
-                if trio.current_time() - held.since < self._ack_wait:
-                    return held.delivery
+                if not delivery.is_stale(trio.current_time(), self._ack_wait):
+                    return delivery
             self._waiting += 1
             try:
                 self._ask_for_more()
@@ -136,7 +164,7 @@ class PullConsumer:
         """Pull through *client* from now on."""
         self._client = client
         self._inbox = client.new_inbox()
-        self._outstanding = 0
+        self._forget_pulls()
         self._sid = client.subscribe(f"{self._inbox}.*", self._on_message)
         self._ask_for_more()
 
@@ -152,9 +180,13 @@ class PullConsumer:
 
     def tend(self, now: float) -> None:
         """Pull again where the last request got lost or failed."""
-        if self._outstanding and now - self._pulled_at > _EXPIRES + _GRACE:
-            self._outstanding = 0
+        if self._pulls and now - self._pulls[0].since > _EXPIRES + _GRACE:
+            self._forget_pulls()
         self._ask_for_more()
+
+    def _forget_pulls(self) -> None:
+        self._pulls.clear()
+        self._outstanding = 0
 
     def close(self) -> None:
         """Stop pulling and give back what nobody took."""
@@ -162,8 +194,8 @@ class PullConsumer:
         if self._client is None:
             return
         self._client.unsubscribe(self._sid)
-        for held in self._held:
-            self._give_back(held.delivery)
+        for delivery in self._held:
+            self._give_back(delivery)
         self._held.clear()
 
     def _give_back(self, delivery: NatsDelivery) -> None:
@@ -172,45 +204,53 @@ class PullConsumer:
 
     def _ask_for_more(self) -> None:
         client = self._client
-        if client is None or self._closed or self._outstanding or len(self._held) > self._batch // 2:
+        asked = self._outstanding + len(self._held)
+        if client is None or self._closed or asked > self._batch // 2:
             return
         if self._batch == 1 and not self._waiting:
             return
-        self._outstanding = self._batch - len(self._held)
-        self._pulled_at = trio.current_time()
-        self._pull = f"{self._inbox}.{next(self._pulls)}"
-        request = {"batch": self._outstanding, "expires": round(_EXPIRES * 1e9)}
-        client.write_message(self._next_subject, json.dumps(request).encode(), self._pull)
+        pull = _Pull(f"{self._inbox}.{next(self._numbers)}", self._batch - asked, trio.current_time())
+        self._pulls.append(pull)
+        self._outstanding += pull.left
+        request = {"batch": pull.left, "expires": round(_EXPIRES * 1e9)}
+        client.write_message(self._next_subject, json.dumps(request).encode(), pull.subject)
 
     def _on_message(self, message: Message) -> None:
-        origin = jetstream.read_origin(message.reply)
-        if origin is not None:
-            self._take(message, origin)
-        elif message.subject == self._pull:
-            self._pull_ended(message.status)
-
-    def _take(self, message: Message, origin: jetstream.Origin) -> None:
-        self._outstanding = max(0, self._outstanding - 1)
+        subject, reply, body, headers = message
+        origin = jetstream.read_origin(reply)
+        if origin is None:
+            self._pull_ended(message)
+            return
+        self._count_in()
+        settling = self._settling
+        attempt, sequence = origin
         delivery = NatsDelivery(
-            message.subject,
-            message.body,
-            message.headers,
-            origin.attempt,
-            origin.sequence,
-            message.reply,
-            self._confirming(),
-            self._say,
+            subject, reply, body, headers, attempt, sequence, settling, settling.renewals, trio.current_time()
         )
         if self._closed:
             self._give_back(delivery)
             return
-        self._held.append(_Held(delivery, trio.current_time()))
-        self._arrived.unpark()
+        self._held.append(delivery)
+        if self._waiting:
+            self._arrived.unpark()
         self._ask_for_more()
 
-    def _pull_ended(self, status: str) -> None:
-        self._outstanding = 0
-        if status == "408":
+    def _count_in(self) -> None:
+        if self._pulls:
+            pull = self._pulls[0]
+            pull.left -= 1
+            self._outstanding -= 1
+            if not pull.left:
+                self._pulls.popleft()
+
+    def _pull_ended(self, message: Message) -> None:
+        ended = next((pull for pull in self._pulls if pull.subject == message.subject), None)
+        if ended is None:
+            return
+        # What was asked for before it has ended too, said or not.
+        while ended in self._pulls:
+            self._outstanding -= self._pulls.popleft().left
+        if message.status == "408":
             self._ask_for_more()
         else:
             # Gone, overloaded or moving: the next tick asks again, so that a server in trouble is not flooded.

@@ -10,10 +10,12 @@ import attrs
 import trio
 
 from actors import _jetstream as jetstream
+from actors._nats_asking import TICK, nothing
 from actors._nats_assets import Assets
 from actors._nats_client import NatsClient, describe
-from actors._nats_link import TICK, NatsLink
+from actors._nats_link import NatsLink
 from actors._nats_requests import ConnectionLost
+from actors._nats_shared import Beat, current_shared
 from agentrt.policy import Health, PoolServer, ProbeHealth, ReconnectBackoff, ServerPool
 from agentrt.ports import BusRefused, Topology
 
@@ -41,6 +43,27 @@ class _Outage:
 
 
 @attrs.define
+class _Serving:
+    """One connection while it serves.
+
+    Args:
+        client: The connection.
+        health: How it answers its probes.
+        nursery: Where a task is started when one is needed.
+        ensured: Set when JetStream was asked for what is declared, whatever it said.
+        is_settled: Whether it has all of that.
+        is_looking: Whether a task is about that now.
+    """
+
+    client: NatsClient
+    health: ProbeHealth
+    nursery: trio.Nursery
+    ensured: trio.Event = attrs.field(factory=trio.Event)
+    is_settled: bool = False
+    is_looking: bool = False
+
+
+@attrs.define
 class Driver:
     """One owner of recovery: the library's reconnect is off, and only this makes a new connection.
 
@@ -65,6 +88,7 @@ class Driver:
     _lost: Event | None = attrs.field(init=False, default=None)
     _public_told: bool = attrs.field(init=False, default=False)
     _next: NatsClient | None = attrs.field(init=False, default=None)
+    _serving: _Serving | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         """Begin with what is configured and with nothing seen."""
@@ -75,11 +99,11 @@ class Driver:
     async def run(self) -> None:
         """Keep the bus connected until cancelled."""
         self.link.driven(self.jitter)
+        beat = Beat(current_shared().timers, min(TICK, self.settings.probe_limit / 4), self._housekeep)
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_house)
-                await self._keep_connected()
+            await self._keep_connected()
         finally:
+            beat.cancel()
             self._housekeep()
             if self._next is not None:
                 with trio.CancelScope(shield=True):
@@ -102,14 +126,11 @@ class Driver:
             reason = await self._incarnation(outage)
             outage = self._next_outage(outage, reason)
 
-    async def _keep_house(self) -> None:
-        while True:
-            await trio.sleep(TICK)
-            self._housekeep()
-
     def _housekeep(self) -> None:
-        age = self.settings.publish_age
-        self.link.housekeep(self.emit, trio.current_time() - age, age)
+        age, now = self.settings.publish_age, trio.current_time()
+        self.link.housekeep(self.emit, now - age, age)
+        if self._serving is not None:
+            self._tend(self._serving, now)
 
     def _next_outage(self, outage: _Outage, reason: str) -> _Outage:
         now = trio.current_time()
@@ -195,12 +216,11 @@ class Driver:
             self._public_told = True
             self.emit("nats_public_way", reason=f"{why}: nats-py is used by its public methods only, which is slower")
 
-    async def _move(self, client: NatsClient, moved: trio.Event) -> None:
+    async def _move(self, client: NatsClient) -> None:
         """Where the server says that it shuts down, connect to another one first, and only then let go of this one.
 
         Where there is no other, it serves to its end.
         """
-        await client.leaving.wait()
         self.emit("nats_server_leaving", server=str(client.server), reason="it says that it shuts down (lame duck)")
         self._pool.told(client.told)
         self._pool.troubled(client.server, trio.current_time())
@@ -216,31 +236,35 @@ class Driver:
             self._next = successor
             self.link.prepare(successor)
             await successor.flush()
-            moved.set()
-            return
-
-    async def _serve(self, client: NatsClient, outage: _Outage) -> None:
-        self.link.opened(client)
-        health = ProbeHealth(self.settings.probe_limit)
-        health.connected(trio.current_time())
-        ensured, moved = trio.Event(), trio.Event()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._probe, client, health)
-            nursery.start_soon(self._tend, client, health)
-            nursery.start_soon(self._keep_jetstream, client, ensured)
-            nursery.start_soon(self._flow, client, ensured, outage)
-            nursery.start_soon(self._move, client, moved)
-            nursery.start_soon(self._end_when_moved, client, moved)
-            await client.lost.wait()
-            nursery.cancel_scope.cancel()
-
-    async def _end_when_moved(self, client: NatsClient, moved: trio.Event) -> None:
-        await moved.wait()
+            break
         self.link.retire()
         # What was published goes out here, so that it is not sent twice.
         with trio.move_on_after(_LAST_FLUSH):
             await client.flush()
         client.lose(f"moved away from {client.server}, which shuts down")
+
+    async def _serve(self, client: NatsClient, outage: _Outage) -> None:
+        """Serve a connection to its end. What is done in time is done by beats; a task is there only while it works."""
+        self.link.opened(client)
+        health = ProbeHealth(self.settings.probe_limit)
+        health.connected(trio.current_time())
+        async with trio.open_nursery() as nursery:
+            serving = _Serving(client, health, nursery)
+            beat = Beat(current_shared().timers, self.settings.probe_interval, lambda: self._probe(serving))
+            try:
+                client.on_leaving = lambda: nursery.start_soon(self._move, client)
+                if client.is_leaving:
+                    client.on_leaving()
+                self.link.on_nudge = lambda: self._look_after_jetstream(serving)
+                self._serving = serving
+                self._probe(serving)
+                nursery.start_soon(self._flow, serving, outage)
+                await client.lost.wait()
+            finally:
+                beat.cancel()
+                client.on_leaving = self.link.on_nudge = nothing
+                self._serving = None
+                nursery.cancel_scope.cancel()
 
     async def _end(self, client: NatsClient) -> None:
         # Stopped in order: what was published goes out first. Returns at once where the connection is lost.
@@ -251,14 +275,14 @@ class Driver:
             # Has a deadline of its own.
             await client.discard()
 
-    async def _flow(self, client: NatsClient, ensured: trio.Event, outage: _Outage) -> None:
+    async def _flow(self, serving: _Serving, outage: _Outage) -> None:
         with trio.move_on_after(_FLOW_ANYWAY):
-            await ensured.wait()
-        if client.lost.is_set():
+            await serving.ensured.wait()
+        if serving.client.lost.is_set():
             return
         self._flowing_since = trio.current_time()
         self.link.flow()
-        server = str(client.server)
+        server = str(serving.client.server)
         if outage.lost is None:
             self.emit("nats_connected", server=server, attempt=outage.attempt)
             return
@@ -266,40 +290,44 @@ class Driver:
         seconds = self._down(outage)
         self.emit("nats_connection_rebuilt", cause=outage.lost, server=server, attempt=outage.attempt, seconds=seconds)
 
-    async def _probe(self, client: NatsClient, health: ProbeHealth) -> None:
+    def _probe(self, serving: _Serving) -> None:
         def answered() -> None:
-            health.answered(trio.current_time())
-            self.link.round_trip = health.round_trip
+            serving.health.answered(trio.current_time())
+            self.link.round_trip = serving.health.round_trip
             self.progress("probe")
 
-        while True:
-            health.sent(trio.current_time())
-            client.ping(answered)
-            await trio.sleep(self.settings.probe_interval)
+        serving.health.sent(trio.current_time())
+        serving.client.ping(answered)
+        self._look_after_jetstream(serving)
 
-    async def _tend(self, client: NatsClient, health: ProbeHealth) -> None:
-        limit = self.settings.probe_limit
-        while True:
-            await trio.sleep(min(TICK, limit / 4))
-            now = trio.current_time()
-            if health.verdict(now) is Health.UNHEALTHY:
-                self._pool.troubled(client.server, now)
-                client.lose(f"no probe was answered for {limit:g} s")
-            client.give_up(now)
-            self.link.tend(now)
+    def _tend(self, serving: _Serving, now: float) -> None:
+        client = serving.client
+        if serving.health.verdict(now) is Health.UNHEALTHY:
+            self._pool.troubled(client.server, now)
+            client.lose(f"no probe was answered for {self.settings.probe_limit:g} s")
+        client.give_up(now)
+        self.link.tend(now)
 
-    async def _keep_jetstream(self, client: NatsClient, ensured: trio.Event) -> None:
-        """Ensure the topology at once and whenever something was missing, and probe JetStream in between."""
-        settled = False
+    def _look_after_jetstream(self, serving: _Serving) -> None:
+        if not serving.is_looking:
+            serving.is_looking = True
+            serving.nursery.start_soon(self._keep_jetstream, serving)
+
+    async def _keep_jetstream(self, serving: _Serving) -> None:
+        """Ensure the topology at first and where something was missing, until it is; else look for a sign of life."""
         while True:
             nudged, topology = self.link.take_nudge()
-            settled = settled and not nudged
-            trouble = await self._try_jetstream(client, topology, probe=settled)
-            settled = not trouble
+            serving.is_settled = serving.is_settled and not nudged
+            trouble = await self._try_jetstream(serving.client, topology, probe=serving.is_settled)
+            serving.is_settled = not trouble
             self.link.jetstream_is(trouble, topology)
-            ensured.set()
-            with trio.move_on_after(self.settings.probe_interval if settled else _JETSTREAM_RETRY):
-                await self.link.wait_nudge()
+            serving.ensured.set()
+            if serving.is_settled and not self.link.is_nudged:
+                serving.is_looking = False
+                return
+            if not serving.is_settled:
+                with trio.move_on_after(_JETSTREAM_RETRY):
+                    await self.link.wait_nudge()
 
     async def _try_jetstream(self, client: NatsClient, topology: Topology, *, probe: bool) -> str:
         """Ensure *topology*, or only look for a sign of life; return what is wrong, or nothing."""

@@ -10,6 +10,7 @@ Of trio-asyncio nothing private is used; its release stands here because of what
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 import attrs
 
 from actors._nats_frames import Message, read_headers
-from actors._nats_writer import current_writer
+from actors._nats_shared import current_shared
 
 _logger = logging.getLogger(__name__)
 
@@ -31,26 +32,36 @@ TRIED: Mapping[str, frozenset[str]] = MappingProxyType(
 
 #: What a client object has to have.
 CLIENT_NAMES = (
-    "_flusher",
+    "_flush_queue",
     "_flusher_task",
+    "_nuid",
     "_ping_interval_task",
     "_pongs",
     "_process_err",
     "_process_msg",
+    "_process_ping",
     "_reading_task",
+    "_server_info",
     "_sid",
     "_status",
     "_transport",
 )
 #: What is called in our place of its method, with these arguments.
 TAKES = MappingProxyType(
-    {"_process_err": ("err_msg",), "_process_msg": ("sid", "subject", "reply", "data", "headers")},
+    {
+        "_process_err": ("err_msg",),
+        "_process_ping": (),
+        "_process_msg": ("sid", "subject", "reply", "data", "headers"),
+    },
 )
 #: What a transport over TCP has to have.
 WRITERS = ("_io_writer", "_bare_io_writer")
 
 _PING = b"PING\r\n"
 _PONG = b"PONG\r\n"
+
+#: Stands where the library expects a queue that it only looks at, which takes 3 KiB.
+_NO_QUEUE = object()
 
 Guard = Callable[..., None]
 Sink = Callable[[Message], None]
@@ -59,7 +70,7 @@ Sink = Callable[[Message], None]
 def why_not_private(client: Any) -> str:
     """Say why the private parts of this nats-py are not used; "" where they are."""
     for package, tried in TRIED.items():
-        release = ".".join(version(package).split(".")[:2])
+        release = _release_of(package)
         if release not in tried:
             return f"not tried with {package} {release}"
     if missing := [name for name in CLIENT_NAMES if not hasattr(client, name)]:
@@ -68,6 +79,11 @@ def why_not_private(client: Any) -> str:
         if tuple(inspect.signature(getattr(client, name)).parameters) != arguments:
             return f"this nats-py calls {name} with other arguments"
     return ""
+
+
+@functools.cache
+def _release_of(package: str) -> str:
+    return ".".join(version(package).split(".")[:2])
 
 
 class Wire(Protocol):
@@ -130,7 +146,7 @@ class PrivateWire:
         self._nc = nc
         self._loop = loop
         self._guard = guard
-        self._writer = current_writer()
+        self._shared = current_shared()
         self._sinks: dict[int, Sink] = {}
         self._unwritten: list[bytes] = []
         self._is_corked = False
@@ -139,6 +155,9 @@ class PrivateWire:
         """See :class:`Wire`."""
         self._nc._process_err = on_complaint
         self._nc._process_msg = self._take
+        self._nc._process_ping = self._answer
+        # Each client would have a source of chance of its own, of 2.5 KiB.
+        self._nc._nuid = self._shared.names = self._shared.names or self._nc._nuid
 
     def resume(self, on_answer: Callable[[], None]) -> None:
         """Go on where the library takes the first line behind its CONNECT for the answer to it.
@@ -147,19 +166,21 @@ class PrivateWire:
         ever, while its read loop runs.
         """
         self._nc._status = self._nc.CONNECTED
-        if self._nc._flusher_task.done():
-            # It ended at once, because nothing was connected; without it no PING of the server is answered.
-            self._nc._flusher_task = self._loop.create_task(self._nc._flusher())
         # The first PONG answers the library's own PING.
         self._nc._pongs.extend((_Pong(self._guard, _nothing), _Pong(self._guard, on_answer)))
         self._nc._transport.write(_PONG + _PING)
 
     def begin(self, on_end: Callable[[], None]) -> None:
         """See :class:`Wire`."""
-        # Its pinger only knows 240 s and more; ours decides.
-        self._nc._ping_interval_task.cancel()
-        for task in (self._nc._reading_task, self._nc._flusher_task):
-            task.add_done_callback(lambda _task: on_end())
+        # Nothing waits for its flusher, and its pinger only knows 240 s and more.
+        for name in ("_flusher_task", "_ping_interval_task"):
+            getattr(self._nc, name).cancel()
+            # Kept, it would keep the frames that it was cancelled in.
+            setattr(self._nc, name, None)
+        self._nc._reading_task.add_done_callback(lambda _task: on_end())
+        # What it keeps of the server's INFO says nothing any more, and its queue only has to be there.
+        self._nc._server_info = {}
+        self._nc._flush_queue = _NO_QUEUE
 
     def write(self, frame: bytes) -> None:
         """Write the first of a pass at once, so that a lone message waits for nothing, and the rest together."""
@@ -168,7 +189,7 @@ class PrivateWire:
             return
         self._is_corked = True
         self._nc._transport.write(frame)
-        self._writer.soon(self._uncork)
+        self._shared.writer.soon(self._uncork)
 
     def _uncork(self) -> None:
         self._is_corked = False
@@ -201,6 +222,9 @@ class PrivateWire:
         sink = self._sinks.get(sid)
         if sink is not None:
             self._guard(sink, Message(subject.decode(), reply.decode(), data, found))
+
+    async def _answer(self) -> None:
+        self._guard(self.write, _PONG)
 
     async def discard(self, seconds: float) -> None:
         """See :class:`Wire`. Its own close() waits for a peer that may never read again; an abort does not."""

@@ -21,7 +21,8 @@ class Pipe(Protocol):
 
     @property
     def max_payload(self) -> int: ...
-    def write(self, data: bytes) -> None: ...
+    @property
+    def write(self) -> Callable[[bytes], None]: ...
     def ping(self, on_pong: Callable[[], None]) -> None: ...
 
 
@@ -63,9 +64,19 @@ class Outbox:
 
     def add(self, item: Outgoing) -> None:
         """Take a message, and send it now if possible."""
-        self._waiting.append(item)
-        self.size += len(item.frame)
-        self._pump()
+        size = len(item.frame)
+        self.size += size
+        pipe = self._pipe
+        if pipe is None or self._waiting or self._flight_bytes >= _WINDOW or item.payload > pipe.max_payload:
+            self._waiting.append(item)
+            self._pump()
+            return
+        item.sends = 1
+        pipe.write(item.frame)
+        self._in_flight.append(item)
+        self._flight_bytes += size
+        if not self._pinging:
+            self._ping(pipe)
 
     def open(self, pipe: Pipe) -> None:
         """Send through *pipe* from now on."""
@@ -96,10 +107,11 @@ class Outbox:
                 self._in_flight.append(item)
                 self._flight_bytes += len(item.frame)
         if self._in_flight and not self._pinging:
-            self._ping(pipe, self._in_flight[-1])
+            self._ping(pipe)
 
-    def _ping(self, pipe: Pipe, last: Outgoing) -> None:
+    def _ping(self, pipe: Pipe) -> None:
         self._pinging = True
+        last = self._in_flight[-1]
 
         def confirmed() -> None:
             if self._pipe is pipe:
@@ -109,11 +121,13 @@ class Outbox:
 
     def _confirm(self, last: Outgoing) -> None:
         self._pinging = False
+        confirmed = 0
         item = None
         while item is not last:
             item = self._in_flight.popleft()
-            self._flight_bytes -= len(item.frame)
-            self.size -= len(item.frame)
+            confirmed += len(item.frame)
+        self._flight_bytes -= confirmed
+        self.size -= confirmed
         self._on_room()
         self._pump()
 

@@ -13,6 +13,7 @@ MAX_PAYLOAD = 1024 * 1024
 
 _T = TypeVar("_T")
 _MAX_SUBJECT = 1024
+_PLAIN = re.compile(r"[^\s.*>]+(?:\.[^\s.*>]+)*")
 _HEADER_KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _KEY = re.compile(r"[-/_=a-zA-Z0-9]+(\.[-/_=a-zA-Z0-9]+)*")
 
@@ -28,12 +29,19 @@ def matches(pattern: str, subject: str) -> bool:
     return len(wanted) == len(given)
 
 
+def is_plain(subject: str) -> bool:
+    """Whether *subject* is one that can be published to."""
+    return len(subject) <= _MAX_SUBJECT and _PLAIN.fullmatch(subject) is not None
+
+
 def check_subject(subject: str, *, wildcards: bool = False) -> None:
     """Refuse a subject that a server would end the connection for.
 
     Raises:
         BusRefused: It is empty or too long, has an empty token or whitespace, or a wildcard where none may be.
     """
+    if is_plain(subject):
+        return
     if len(subject) > _MAX_SUBJECT:
         msg = f"the subject {subject[:40]!r}... has {len(subject)} characters; at most {_MAX_SUBJECT} are taken"
         raise BusRefused(msg)

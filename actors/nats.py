@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 import trio
 
 from actors import _jetstream as jetstream
+from actors._nats_asking import Answer
 from actors._nats_assets import compare
 from actors._nats_client import bridge
 from actors._nats_consumer import NatsDelivery, PullConsumer
 from actors._nats_driver import Driver
 from actors._nats_frames import encode
-from actors._nats_link import Answer, NatsLink
+from actors._nats_link import NatsLink
 from actors._nats_login import public_nkey
 from actors._nats_outbox import Outgoing
 from actors._nats_permissions import permissions
@@ -23,7 +24,7 @@ from actors._nats_requests import ConnectionLost
 from actors._nats_settings import Credentials, NatsSettings, NatsStatistics, no_trouble
 from actors._nats_subscription import Hint, Subscription
 from actors._nats_watch import KeyWatch
-from actors._subjects import check_headers, check_key, check_keys, check_size, check_subject, payload_size
+from actors._subjects import check_headers, check_key, check_keys, check_size, check_subject, is_plain, payload_size
 from agentrt.config import BusConfig
 from agentrt.kernel import Actor
 from agentrt.ports import (
@@ -39,6 +40,8 @@ from agentrt.ports import (
 
 __all__ = ["NatsBus", "NatsConnection", "NatsDelivery", "NatsSettings", "NatsStatistics", "bridge"]
 
+# Messages that are published between two checkpoints: a third of a millisecond.
+_PAUSE_AFTER = 128
 _BROWSE_TIMEOUT = 30.0
 _WATCH_TIMEOUT = 30.0
 _COMPARE_RETRY = 0.2
@@ -62,6 +65,7 @@ class NatsBus:
     def __init__(self, settings: NatsSettings, keeper: NatsBus | None = None) -> None:
         self.settings = settings
         self.link: NatsLink = NatsLink(None if keeper is None else keeper.link, settings.store_trouble)
+        self._unpaused = 0
 
     @property
     def is_ready(self) -> bool:
@@ -85,25 +89,36 @@ class NatsBus:
     async def publish(self, subject: str, body: bytes, headers: Headers | None = None) -> None:
         """Publish without an answer; see :meth:`agentrt.ports.Bus.publish`.
 
-        While connected a full buffer is waited for, since it empties by itself.
+        While connected a full buffer is waited for, since it empties by itself. A checkpoint only there, and once in
+        a while, so that nobody else is held up.
 
         Raises:
             BusUnavailable: Disconnected, and the buffer is full.
             BusRefused: The subject, a header or the size is not acceptable.
         """
-        await trio.lowlevel.checkpoint()
-        link, limit = self.link, self.settings.publish_buffer
         self._check(subject, body, headers)
         frame = encode(subject, body, headers)
-        while link.is_flowing and link.outbox.size and link.outbox.size + len(frame) > limit:
+        outbox = self.link.outbox
+        # A checkpoint for each message would cost more than all else.
+        self._unpaused += 1
+        if self._unpaused >= _PAUSE_AFTER:
+            self._unpaused = 0
+            await trio.lowlevel.checkpoint()
+        if outbox.size + len(frame) > self.settings.publish_buffer:
+            await self._wait_room(subject, len(frame))
+        size = payload_size(body, headers) if headers else len(body)
+        outbox.add(Outgoing(subject, frame, size, trio.current_time()))
+
+    async def _wait_room(self, subject: str, size: int) -> None:
+        link, limit = self.link, self.settings.publish_buffer
+        while link.is_flowing and link.outbox.size and link.outbox.size + size > limit:
             await link.room.park()
-        if not link.is_flowing and link.outbox.size + len(frame) > limit:
+        if not link.is_flowing and link.outbox.size + size > limit:
             trouble, waiting = link.connection_trouble, link.outbox.size
             raise self._counted(
                 subject,
                 BusUnavailable(f"disconnected ({trouble}), and {waiting} of {limit} bytes wait to be published"),
             )
-        link.outbox.add(Outgoing(subject, frame, payload_size(body, headers), trio.current_time()))
 
     async def request(
         self, subject: str, body: bytes, headers: Headers | None = None, *, timeout: float = 5.0
@@ -136,6 +151,8 @@ class NatsBus:
             link.unsubscribe(subscription)
 
     def _check(self, subject: str, body: bytes, headers: Headers | None) -> None:
+        if not headers and len(body) <= self.link.max_payload and is_plain(subject):
+            return
         try:
             check_subject(subject)
             check_headers(headers or {})
@@ -190,8 +207,7 @@ class NatsBus:
             durable,
             batch=batch,
             ack_wait=float("inf") if spec is None else spec.ack_wait,
-            confirming=link.confirming,
-            say=link.say,
+            settling=link,
             on_missing=link.nudge,
         )
         link.consumers.add(consumer)

@@ -161,7 +161,8 @@ class Bus(Protocol):
     ) -> BusMessage:
         """Ask whoever subscribes to *subject*, and wait for the first answer, published to the message's ``reply``.
 
-        Sent once, when there is a connection: who was asked may have done it even where no answer comes.
+        Sent once, when there is a connection: who was asked may have done it even where no answer comes. A *timeout* of
+        5 s or more may be kept a second late.
 
         Raises:
             NoResponders: Nobody subscribes to *subject*; said at once.

@@ -13,7 +13,7 @@ import trio_asyncio
 from scripted_nats import INFO, Peer, ScriptedServer, scripted
 
 from actors._nats_client import NatsClient, bridge
-from actors._nats_complaints import ConnectionLost
+from actors._nats_requests import ConnectionLost
 from actors._nats_settings import NatsSettings
 from agentrt.policy import PoolServer
 from agentrt.ports import BusError, LimitReached, PayloadTooLarge, SlowConsumer

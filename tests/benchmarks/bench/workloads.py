@@ -248,6 +248,52 @@ def _workloads() -> tuple[Workload, ...]:
             )
             for callers in (1, 16)
         ),
+        *_nats(),
+    )
+
+
+def _nats() -> tuple[Workload, ...]:
+    rate = Figure("per_second", "", "msg/s", is_compared=False)
+    timed = {"seconds": SECONDS}
+    return (
+        Workload(
+            "nats-publish",
+            "nats_publish",
+            (attrs.evolve(rate, title="core publish", goal=at_least(0.6)),),
+            timed,
+        ),
+        Workload(
+            "nats-store",
+            "nats_store",
+            (attrs.evolve(rate, title="JetStream publish with acknowledgement, 512 in flight", goal=at_least(1.5)),),
+            {**timed, "callers": 512},
+            {"callers": 8},
+        ),
+        Workload(
+            "nats-consume",
+            "nats_consume",
+            (attrs.evolve(rate, title="durable consume and acknowledge", goal=at_least(2)),),
+            {"count": 40_000},
+            {"count": 500},
+        ),
+        Workload(
+            "nats-request",
+            "nats_request",
+            (attrs.evolve(rate, title="64 concurrent requests", unit="requests/s", goal=at_least(0.8)),),
+            {**timed, "callers": 64},
+            {"callers": 4},
+        ),
+        Workload(
+            "nats-connections",
+            "nats_connections",
+            (
+                Figure("up_us", "200 connections, until the last is ready", "µs", is_compared=False),
+                Figure("each_kib", "200 connections, memory each", "KiB", no_more_than(40), is_compared=False),
+                Figure("cpu_percent", "200 connections, idle", "% CPU", is_compared=False),
+            ),
+            {"seconds": 10.0, "count": 200},
+            {"seconds": 0.05, "count": 5},
+        ),
     )
 
 

@@ -400,3 +400,33 @@ class Contender:
         from contenders.tool_calls import with_the_session_actor  # noqa: PLC0415
 
         return with_the_session_actor(seconds, callers)
+
+    def nats_publish(self, seconds: float) -> dict[str, float]:
+        """Core messages to a real nats-server."""
+        from contenders.nats_traffic import publish_on_the_bus  # noqa: PLC0415 - as above.
+
+        return publish_on_the_bus(seconds)
+
+    def nats_store(self, seconds: float, callers: int) -> dict[str, float]:
+        """Messages into a stream, many on their way."""
+        from contenders.nats_traffic import store_on_the_bus  # noqa: PLC0415 - as above.
+
+        return store_on_the_bus(seconds, callers)
+
+    def nats_consume(self, count: int) -> dict[str, float]:
+        """Messages from a durable consumer, each acknowledged."""
+        from contenders.nats_traffic import consume_on_the_bus  # noqa: PLC0415 - as above.
+
+        return consume_on_the_bus(count)
+
+    def nats_request(self, seconds: float, callers: int) -> dict[str, float]:
+        """Questions to the server, many on their way."""
+        from contenders.nats_traffic import request_on_the_bus  # noqa: PLC0415 - as above.
+
+        return request_on_the_bus(seconds, callers)
+
+    def nats_connections(self, seconds: float, count: int) -> dict[str, float]:
+        """Connections that do nothing."""
+        from contenders.nats_traffic import connections_on_the_bus  # noqa: PLC0415 - as above.
+
+        return connections_on_the_bus(seconds, count)

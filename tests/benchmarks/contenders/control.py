@@ -347,3 +347,33 @@ class Contender:
         from contenders.tool_calls import with_the_bare_client  # noqa: PLC0415
 
         return with_the_bare_client(seconds, callers)
+
+    def nats_publish(self, seconds: float) -> dict[str, float]:
+        """Core messages to a real nats-server."""
+        from contenders.nats_traffic import publish_with_nats_py  # noqa: PLC0415 - as above.
+
+        return publish_with_nats_py(seconds)
+
+    def nats_store(self, seconds: float, callers: int) -> dict[str, float]:
+        """Messages into a stream, many on their way."""
+        from contenders.nats_traffic import store_with_nats_py  # noqa: PLC0415 - as above.
+
+        return store_with_nats_py(seconds, callers)
+
+    def nats_consume(self, count: int) -> dict[str, float]:
+        """Messages from a durable consumer, each acknowledged."""
+        from contenders.nats_traffic import consume_with_nats_py  # noqa: PLC0415 - as above.
+
+        return consume_with_nats_py(count)
+
+    def nats_request(self, seconds: float, callers: int) -> dict[str, float]:
+        """Questions to the server, many on their way."""
+        from contenders.nats_traffic import request_with_nats_py  # noqa: PLC0415 - as above.
+
+        return request_with_nats_py(seconds, callers)
+
+    def nats_connections(self, seconds: float, count: int) -> dict[str, float]:
+        """Connections that do nothing."""
+        from contenders.nats_traffic import connections_with_nats_py  # noqa: PLC0415 - as above.
+
+        return connections_with_nats_py(seconds, count)

@@ -1,0 +1,295 @@
+"""Asking over NATS: JetStream until it answers, others once, and settling what was delivered."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+import trio
+
+from actors import _jetstream as jetstream
+from actors._flag import Flag
+from actors._nats_client import NatsClient
+from actors._nats_frames import Message
+from actors._nats_fullness import Fullness
+from actors._nats_ledger import Ledger
+from actors._nats_requests import ConnectionLost, Unanswered
+from actors._nats_settings import no_trouble
+from actors._subjects import MAX_PAYLOAD, check_size
+from agentrt.policy import Backoff
+from agentrt.ports import BusRefused, BusUnavailable, Headers, NoResponders, StoreFull
+
+# An answer that did not come for so long is asked for again: a server that has too much to do drops requests.
+_TRY = 5.0
+#: Seconds between two looks at what waits.
+TICK = 1.0
+# A timeout of so long may be kept a tick late.
+_COARSE = 5.0
+_CONFIRM_TIMEOUT = 30.0
+_CONFIRM_TRY = 2.0
+_CONFIRM_TRIES = 2
+_CONFIRM_RENEWED = 0.25
+_RETRY = Backoff(initial=0.05, factor=2.0, maximum=1.0)
+
+_NO_RESPONDERS = "503"
+
+_T = TypeVar("_T")
+_Once: TypeAlias = Callable[[NatsClient, float], Awaitable[_T]]
+
+
+@attrs.define
+@attrs.define
+class _Trouble:
+    """Why it did not work so far; whether nobody was there to answer the last try, and whether there may be no room."""
+
+    text: str = ""
+    is_unanswered: bool = False
+    is_full: bool = False
+
+
+@attrs.frozen
+class Answer:
+    """What JetStream answered in the end.
+
+    Args:
+        what: What was asked, for people.
+        found: The answer; empty where it was an error.
+        error: The error, where it was one that asking again does not change.
+        repeated: Whether an earlier try of the same request may have worked.
+    """
+
+    what: str
+    found: dict[str, Any]
+    error: jetstream.ApiError | None
+    repeated: bool
+
+    def accepted(self) -> dict[str, Any]:
+        """Return the answer.
+
+        Raises:
+            BusRefused: It was an error.
+        """
+        if self.error is not None:
+            msg = f"{self.what}: {self.error}"
+            raise BusRefused(msg)
+        return self.found
+
+
+class Asking:
+    """Asks through whichever connection lives, and again where it may; part of :class:`actors._nats_link.NatsLink`.
+
+    Args:
+        store_trouble: Says why the server stores nothing, where that is known without trying; else nothing.
+    """
+
+    def __init__(self, store_trouble: Callable[[], str] = no_trouble) -> None:
+        self.client: NatsClient | None = None
+        self.ledger = Ledger()
+        self.fullness = Fullness(store_trouble)
+        self.max_payload = MAX_PAYLOAD
+        self.connection_trouble = "not started"
+        self.jetstream_trouble = "not started"
+        #: Whether the connection answers and all that was declared exists.
+        self.ready = Flag()
+        #: Whether there is a connection.
+        self.linked = Flag()
+        #: How often a stream was made anew.
+        self.renewals = 0
+        #: Called where something should be looked for.
+        self.on_nudge: Callable[[], None] = nothing
+        self._nudged = Flag()
+        self._jitter: Callable[[], float] = random.random
+
+    def nudge(self) -> None:
+        """Have the topology ensured again soon: something that should be there was missing."""
+        self._nudged.turn(on=True)
+        self.on_nudge()
+
+    @property
+    def is_nudged(self) -> bool:
+        """Whether the topology should be ensured again."""
+        return self._nudged.is_set
+
+    async def wait_nudge(self) -> None:
+        """Wait until it should."""
+        await self._nudged.wait()
+
+    def renew(self) -> None:
+        """Have everything that waits for an answer asked again: a stream was made anew, and may not have heard it."""
+        self.renewals += 1
+        if self.client is not None:
+            self.client.give_up(math.inf)
+
+    async def ask(
+        self, what: str, subject: str, body: bytes, headers: Headers | None = None, *, timeout: float
+    ) -> Answer:
+        """Ask JetStream until it answers, through as many connections as that takes.
+
+        Raises:
+            BusUnavailable: It did not within *timeout* seconds.
+            BusRefused: The server does not allow the subject, or the message is too large.
+        """
+        repeated = False
+
+        async def once(client: NatsClient, due: float) -> Answer:
+            nonlocal repeated
+            check_size(subject, body, headers, self.max_payload)
+            try:
+                found = jetstream.read(await client.request(subject, body, headers, due=due))
+                if "seq" in found:
+                    self.fullness.stored()
+                return Answer(what, found, None, repeated)
+            except jetstream.ApiError as error:
+                if error.is_full:
+                    self.fullness.refused(str(client.server), str(error), trio.current_time())
+                if error.is_transient:
+                    raise
+                return Answer(what, {}, error, repeated)
+            except (ConnectionLost, Unanswered, trio.Cancelled):
+                repeated = True
+                raise
+
+        return await self._insist(what, once, self.ready, timeout)
+
+    async def request(
+        self, what: str, subject: str, body: bytes, headers: Headers | None = None, *, timeout: float
+    ) -> Message:
+        """Ask whoever subscribes, once: who was asked may have done it, also where the answer is lost.
+
+        Raises:
+            NoResponders: Nobody subscribes.
+            BusUnavailable: No answer within *timeout* seconds, or the connection died over it.
+            BusRefused: The server does not allow the subject, or the message is too large.
+        """
+        trouble = _Trouble()
+        until = trio.current_time() + timeout
+        if timeout >= _COARSE and self.client is not None:
+            # Given up by the tick, it needs no scope.
+            message = await self._ask_once(what, subject, body, headers, until, trouble)
+        else:
+            message = None
+            with trio.move_on_at(until):
+                message = await self._ask_once(what, subject, body, headers, math.inf, trouble)
+        if message is None:
+            raise self._given_up(BusUnavailable(f"{what}: not done within {timeout:g} s ({trouble.text})"))
+        if message.status == _NO_RESPONDERS:
+            raise self._given_up(NoResponders(f"{what}: nobody subscribes to {subject!r}"))
+        return message
+
+    async def _ask_once(
+        self, what: str, subject: str, body: bytes, headers: Headers | None, due: float, trouble: _Trouble
+    ) -> Message | None:
+        while (client := self.client) is None:
+            trouble.text = trouble.text or self.connection_trouble
+            await self.linked.wait()
+        trouble.text = "no answer"
+        if headers or len(body) > self.max_payload:
+            check_size(subject, body, headers, self.max_payload)
+        try:
+            return await client.request(subject, body, headers, due=due)
+        except Unanswered:
+            return None
+        except ConnectionLost as lost:
+            raise self._given_up(BusUnavailable(f"{what}: {lost}; it was sent, and may have been done")) from None
+
+    async def confirm(self, since: int, reply: str, body: bytes) -> None:
+        """Settle a delivery and wait until the server has that.
+
+        A server that was killed may have forgotten that it delivered the message. It then says nothing to this, and
+        delivers the message again; so silence on a connection that answers its probes is not waited for long, and
+        hardly at all where a stream was made anew since the delivery.
+
+        Args:
+            since: How often a stream had been made anew when the message was delivered.
+            reply: Where its settlement goes.
+            body: What is said of it.
+
+        Raises:
+            BusUnavailable: It was not confirmed; the message may come again.
+        """
+        silent = 0
+
+        async def once(client: NatsClient, _due: float) -> bool:
+            nonlocal silent
+            is_renewed = self.renewals != since
+            try:
+                if is_renewed:
+                    with trio.fail_after(_CONFIRM_RENEWED):
+                        message = await client.request(reply, body)
+                else:
+                    message = await client.request(reply, body, due=trio.current_time() + _CONFIRM_TRY)
+            except (Unanswered, trio.TooSlowError):
+                # Only a PONG shows that the silence is the server's answer and not the connection's.
+                await client.flush()
+                if not client.lost.is_set():
+                    silent += _CONFIRM_TRIES if is_renewed else 1
+                return False
+            if message.status:
+                jetstream.read(message)
+            return True
+
+        what = "settling a delivery"
+        until = trio.current_time() + _CONFIRM_TIMEOUT
+        while silent < _CONFIRM_TRIES:
+            if await self._insist(what, once, self.linked, until - trio.current_time()):
+                return
+        raise BusUnavailable(f"{what}: the server does not know it any more; it may come again")
+
+    def say(self, reply: str, body: bytes) -> None:
+        """Settle a delivery and do not wait; said to nobody where there is no connection."""
+        if self.client is not None:
+            self.client.write_message(reply, body)
+
+    async def _insist(self, what: str, once: _Once[_T], gate: Flag, timeout: float) -> _T:
+        trouble = _Trouble()
+        until = trio.current_time() + timeout
+        if timeout > _TRY + TICK and gate.is_set:
+            # As a rule it works at once, and needs no scope: each try is given up by the tick, long before its time.
+            found = await self._try(once, trouble)
+            if found is not None:
+                return found
+        with trio.move_on_at(until):
+            for attempt in itertools.count(1):
+                trouble.text = trouble.text or self.connection_trouble or self.jetstream_trouble
+                await gate.wait()
+                trouble.is_unanswered = trouble.is_full = False
+                found = await self._try(once, trouble)
+                if found is not None:
+                    return found
+                await trio.sleep(_RETRY.delay(attempt, self._jitter()))
+        raise self._given_up(self._error_of(f"{what}: not done within {timeout:g} s", trouble))
+
+    async def _try(self, once: _Once[_T], trouble: _Trouble) -> _T | None:
+        if self.client is None:
+            return None
+        try:
+            return await once(self.client, trio.current_time() + _TRY)
+        except Unanswered as unanswered:
+            # Where a stream is gone and somebody listens to its subjects, nobody says so.
+            trouble.text, trouble.is_full = str(unanswered), True
+            self.nudge()
+        except ConnectionLost as lost:
+            trouble.text = str(lost)
+        except jetstream.ApiError as error:
+            trouble.text, trouble.is_unanswered, trouble.is_full = str(error), error.is_unanswered, error.is_full
+            self.nudge()
+        return None
+
+    def _error_of(self, msg: str, trouble: _Trouble) -> BusUnavailable:
+        # A server whose disk is full does not answer who wants to store something.
+        if trouble.is_full and (why := self.fullness.trouble):
+            return StoreFull(f"{msg}: {why}")
+        msg = f"{msg} ({trouble.text or 'no answer'})"
+        return NoResponders(msg) if trouble.is_unanswered else BusUnavailable(msg)
+
+    def _given_up(self, error: BusUnavailable) -> BusUnavailable:
+        self.ledger.problem("", error)
+        return error
+
+
+def nothing() -> None:
+    """Stands where nobody is told."""
