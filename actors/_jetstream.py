@@ -243,7 +243,7 @@ def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
         "deliver_policy": "all",
         "ack_policy": "explicit",
         "ack_wait": _nanoseconds(spec.ack_wait),
-        "max_deliver": -1,
+        "max_deliver": spec.max_deliver,
         "filter_subject": spec.filter_subject,
         "replay_policy": "instant",
         "max_ack_pending": spec.max_ack_pending,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from actors._memory_broker import Bucket
+from actors._memory_store import Bucket
 from agentrt.ports import KeyChange
 
 if TYPE_CHECKING:

@@ -29,6 +29,17 @@ def matches(pattern: str, subject: str) -> bool:
     return len(wanted) == len(given)
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether there is a subject that both patterns take."""
+    first, second = one.split("."), other.split(".")
+    for mine, theirs in zip(first, second, strict=False):
+        if ">" in (mine, theirs):
+            return True
+        if mine != theirs and "*" not in (mine, theirs):
+            return False
+    return len(first) == len(second)
+
+
 def is_plain(subject: str) -> bool:
     """Whether *subject* is one that can be published to."""
     return len(subject) <= _MAX_SUBJECT and _PLAIN.fullmatch(subject) is not None

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 import trio
 
-from actors._flag import Flag
-from actors._memory_broker import MSG_ID, MemoryBroker
+from actors._memory_broker import MemoryBroker
 from actors._memory_consumer import MemoryConsumer
+from actors._memory_link import MemoryLink
+from actors._memory_store import MSG_ID
 from actors._memory_watch import MemoryWatch
 from actors._subjects import (
     MAX_PAYLOAD,
@@ -23,36 +22,26 @@ from actors._subjects import (
     check_size,
     check_subject,
     matches,
-    merged,
-    payload_size,
 )
 from agentrt.config import BusConfig
 from agentrt.kernel import Actor
 from agentrt.ports import (
-    BusError,
     BusMessage,
-    BusRefused,
     BusUnavailable,
     Finding,
     Headers,
-    MessageDropped,
     NoResponders,
     SlowConsumer,
     Topology,
 )
-
-if TYPE_CHECKING:
-    from agentrt.kernel import Event
 
 __all__ = ["MemoryBroker", "MemoryBus", "MemoryConnection"]
 
 _CHANNEL = 1024
 _CONFIRM_TIMEOUT = 30.0
 
-_T = TypeVar("_T")
 
-
-class MemoryBus:
+class MemoryBus(MemoryLink):
     """A :class:`agentrt.ports.Bus` in memory; a :class:`MemoryConnection` drives it.
 
     Give several buses one broker and they talk to each other, as agents do over one server.
@@ -70,106 +59,13 @@ class MemoryBus:
         publish_buffer: int = 64 * 1024 * 1024,
         publish_age: float = 600.0,
     ) -> None:
-        self.broker = broker or MemoryBroker()
-        self.dropped = 0
-        self._publish_buffer = publish_buffer
-        self._publish_age = publish_age
-        self._topology = Topology()
-        self._buffer: deque[tuple[BusMessage, float]] = deque()
-        self._buffered = 0
-        self._connected = Flag()
-        self._ready = Flag()
-        self._trouble = "not started"
-        self._refused = ""
-        self._is_cut = False
-        self._emit: Callable[..., Event] | None = None
+        super().__init__(broker or MemoryBroker(), publish_buffer, publish_age)
+        self._consumers: set[MemoryConsumer] = set()
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether it is connected and all that was declared exists."""
-        return self._ready.is_set
-
-    def checks(self) -> Mapping[str, tuple[bool, str]]:
-        """``nats_connected`` and ``jetstream``, each with a reason."""
-        trouble = self._trouble or self._refused
-        return {
-            "nats_connected": (not self._trouble, self._trouble or "connected"),
-            "jetstream": (not trouble, trouble or "answers, and has what was declared"),
-        }
-
-    async def wait_ready(self) -> None:
-        """Wait until :attr:`is_ready`."""
-        await self._ready.wait()
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection."""
-        return self._connected.is_set
-
-    async def wait_connected(self) -> None:
-        """Wait until there is a connection."""
-        await self._connected.wait()
-
-    def declare(self, topology: Topology) -> None:
-        """Add to what has to exist; it does at once where the bus is connected."""
-        self._topology = merged(self._topology, topology)
-        if self._connected.is_set:
-            self._ensure()
-
-    # Faults to order, and the driver's side
-
-    def disconnect(self, reason: str = "disconnected by a test") -> None:
-        """Lose the connection until :meth:`reconnect`."""
-        if self._is_cut:
-            return
-        self._is_cut = True
-        if self._connected.is_set:
-            self._close(reason)
-            self._say("nats_connection_lost", reason=reason)
-
-    def reconnect(self) -> None:
-        """Let the connection be made again."""
-        if not self._is_cut:
-            return
-        self._is_cut = False
-        if self._emit is not None:
-            self._open()
-            self._say("nats_connection_rebuilt", attempt=1)
-
-    def attach(self, emit: Callable[..., Event]) -> None:
-        """Connect, on behalf of the actor that drives it."""
-        self._emit = emit
-        if not self._is_cut:
-            self._open()
-            self._say("nats_connected", attempt=1)
-
-    def detach(self) -> None:
-        """Disconnect: the actor that drives it ends."""
-        self._emit = None
-        self._close("stopped")
-
-    def _open(self) -> None:
-        self._trouble = ""
-        self._connected.turn(on=True)
-        self._ensure()
-        self._expire()
-        waiting, self._buffer, self._buffered = self._buffer, deque(), 0
-        for message, _ in waiting:
-            self._send(message)
-
-    def _close(self, reason: str) -> None:
-        self._trouble = reason
-        self._connected.turn(on=False)
-        self._ready.turn(on=False)
-
-    def _ensure(self) -> None:
-        try:
-            self.broker.ensure(self._topology)
-        except BusRefused as refused:
-            self._refused = str(refused)
-        else:
-            self._refused = ""
-        self._ready.turn(on=not self._refused)
+    def redeliver(self) -> None:
+        """Have what the consumers of this bus have in hand delivered again now, as by a server that was restarted."""
+        for consumer in self._consumers:
+            consumer.redeliver()
 
     # Core
 
@@ -177,30 +73,7 @@ class MemoryBus:
         """Publish without an answer; see :meth:`agentrt.ports.Bus.publish`."""
         await trio.lowlevel.checkpoint()
         message = _message(subject, body, headers)
-        if self._connected.is_set:
-            self._send(message)
-            return
-        self._expire()
-        size = payload_size(body, headers)
-        if self._buffered + size > self._publish_buffer:
-            waiting, limit = self._buffered, self._publish_buffer
-            raise BusUnavailable(f"disconnected ({self._trouble}), and {waiting} of {limit} bytes wait to be published")
-        self._buffer.append((message, trio.current_time()))
-        self._buffered += size
-
-    def _expire(self) -> None:
-        oldest = trio.current_time() - self._publish_age
-        while self._buffer and self._buffer[0][1] <= oldest:
-            message, _ = self._buffer.popleft()
-            self._buffered -= payload_size(message.body, message.headers)
-            self._drop(message.subject, MessageDropped(f"it waited {self._publish_age:g} s for a connection"))
-
-    def _send(self, message: BusMessage) -> None:
-        try:
-            self.broker.publish(message)
-        except BusRefused as refused:
-            # As with a server: nobody waits for an answer to a publish.
-            self._drop(message.subject, refused)
+        self._publish(message)
 
     async def request(
         self, subject: str, body: bytes, headers: Headers | None = None, *, timeout: float = 5.0
@@ -209,9 +82,11 @@ class MemoryBus:
         await trio.lowlevel.checkpoint()
         what, trouble = f"asking {subject!r}", self._trouble
         message = _message(subject, body, headers, f"_INBOX.{uuid.uuid4().hex}")
-        with trio.move_on_after(timeout):
+        with trio.move_on_at(trio.current_time() + timeout):
             await self._connected.wait()
             trouble = "no answer"
+            await self.faults.pass_through()
+            self.faults.check_publish(subject)
             async with self.subscribe(message.reply) as answers:
                 if not self.broker.has_subscribers(subject):
                     raise NoResponders(f"{what}: nobody subscribes to {subject!r}")
@@ -224,11 +99,12 @@ class MemoryBus:
     async def subscribe(self, subject: str) -> AsyncIterator[trio.MemoryReceiveChannel[BusMessage]]:
         """Open a subscription; see :meth:`agentrt.ports.Bus.subscribe`."""
         check_subject(subject, wildcards=True)
+        self.faults.check_subscribe(subject)
         send, receive = trio.open_memory_channel[BusMessage](_CHANNEL)
 
         def sink(message: BusMessage) -> None:
             # Who is not connected misses what is published, as with a server.
-            if not self._connected.is_set:
+            if not self._connected.is_set or self.faults.denies_subscribe(subject):
                 return
             try:
                 send.send_nowait(message)
@@ -254,6 +130,7 @@ class MemoryBus:
         message = _message(subject, body, {**(headers or {}), MSG_ID: msg_id})
 
         def store() -> bool:
+            self.faults.check_publish(subject)
             if self.broker.stream_for(subject) is None:
                 raise LookupError
             return self.broker.publish(message)
@@ -263,7 +140,13 @@ class MemoryBus:
     @asynccontextmanager
     async def consume(self, stream: str, durable: str, *, batch: int = 1) -> AsyncIterator[MemoryConsumer]:  # noqa: ARG002
         """Open a pull; see :meth:`agentrt.ports.Bus.consume`. Nothing is asked for ahead, whatever *batch* is."""
-        yield MemoryConsumer(self, (stream, durable))
+        consumer = MemoryConsumer(self, (stream, durable))
+        self._consumers.add(consumer)
+        try:
+            yield consumer
+        finally:
+            self._consumers.discard(consumer)
+            consumer.close()
 
     async def depth(self, stream: str, durable: str, *, timeout: float = 5.0) -> int:
         """Messages that wait for this consumer or are in hand."""
@@ -321,44 +204,6 @@ class MemoryBus:
         """Compare what is declared with what is there; see :meth:`agentrt.ports.Bus.compare`."""
         return await self._insist("comparing what is declared", lambda: self.broker.compare(topology), timeout)
 
-    # Waiting
-
-    async def confirm(self) -> None:
-        """Wait until a delivery can be settled.
-
-        Raises:
-            BusUnavailable: There was no connection for too long.
-        """
-        await trio.lowlevel.checkpoint()
-        with trio.move_on_after(_CONFIRM_TIMEOUT):
-            await self._connected.wait()
-        if not self._connected.is_set:
-            raise BusUnavailable(f"settling a delivery: not done within {_CONFIRM_TIMEOUT:g} s ({self._trouble})")
-
-    async def _insist(self, what: str, operation: Callable[[], _T], timeout: float) -> _T:
-        """Do *operation* when the bus is ready and what it needs, whose lack is a LookupError, is there."""
-        await trio.lowlevel.checkpoint()
-        trouble = ""
-        kind: type[BusUnavailable] = BusUnavailable
-        with trio.move_on_after(timeout):
-            while True:
-                trouble = self._trouble or self._refused
-                await self._ready.wait()
-                try:
-                    return operation()
-                except LookupError:
-                    trouble, kind = "no such stream, consumer or bucket", NoResponders
-                await self.broker.changed.park()
-        raise kind(f"{what}: not done within {timeout:g} s ({trouble})")
-
-    def _drop(self, subject: str, error: BusError) -> None:
-        self.dropped += 1
-        self._say("bus_message_dropped", error=type(error).__name__, subject=subject, count=1, reason=str(error))
-
-    def _say(self, kind: str, **fields: object) -> None:
-        if self._emit is not None:
-            self._emit(kind, **fields)
-
 
 class MemoryConnection(Actor):
     """Drives a :class:`MemoryBus`: it is connected while this actor runs."""
@@ -375,7 +220,7 @@ class MemoryConnection(Actor):
         """Keep the bus connected until a stop is asked for."""
         self._bus.attach(self.emit)
         try:
-            await trio.sleep_forever()
+            await self._bus.keep()
         finally:
             self._bus.detach()
 

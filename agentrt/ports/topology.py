@@ -37,8 +37,14 @@ class StreamSpec:
 class ConsumerSpec:
     """A durable pull consumer with explicit acknowledgement, as it is declared.
 
-    Deliveries are not bounded by the bus: the inbox counts them, so that a message is never left behind in the
-    stream, invisible, after the bus gave up on it.
+    Args:
+        stream: Its stream's name.
+        durable: Its own name.
+        filter_subject: What it delivers of what the stream stores.
+        ack_wait: Seconds after which a message that nobody settled is delivered again.
+        max_ack_pending: Messages that may be in hand at once.
+        max_deliver: Deliveries of one message at most; -1 is no bound. Beyond it the bus leaves the message behind in
+            the stream, invisible to the consumer; so the inbox has no bound here, and counts by itself.
     """
 
     stream: str
@@ -46,6 +52,7 @@ class ConsumerSpec:
     filter_subject: str
     ack_wait: float = attrs.field(default=60.0, validator=validators.gt(0))
     max_ack_pending: int = attrs.field(default=1000, validator=validators.ge(1))
+    max_deliver: int = attrs.field(default=-1, validator=validators.or_(validators.in_({-1}), validators.ge(1)))
 
 
 @attrs.frozen

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agentrt.testing.fleet import Chaos, FleetUnderTest, fleet_under_test
+from agentrt.testing.chaos import Chaos
+from agentrt.testing.fleet import FleetUnderTest, fleet_under_test
 from agentrt.testing.tools import InProcessSession
 
 __all__ = ["Chaos", "FleetUnderTest", "InProcessSession", "fleet_under_test"]

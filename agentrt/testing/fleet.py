@@ -16,6 +16,7 @@ from agentrt.fleet.workspace import Workspace
 from agentrt.kernel import Actor, Event, EventStream
 from agentrt.ports import Json, ServerStatus
 from agentrt.tasks import Outcome, Priority, Status
+from agentrt.testing.chaos import Chaos
 from agentrt.testing.tools import InProcessSession
 
 #: Unix time at which every test begins: 2026-01-01T00:00:00Z.
@@ -69,43 +70,6 @@ class FleetUnderTest:
             except TimeoutError:
                 raise AssertionError(f"task {task} was lost: no outcome within {timeout:g} s") from None
         return found
-
-
-class Chaos:
-    """Faults to order. Each undoes itself at the end of its ``async with``."""
-
-    def __init__(self, fleet: Fleet, sessions: Mapping[tuple[str, str], InProcessSession]) -> None:
-        self._fleet = fleet
-        self._sessions = sessions
-
-    @asynccontextmanager
-    async def crash(self, path: str, *, restart_after: float = 1.0) -> AsyncIterator[None]:
-        """Crash a tool server, named as ``editor/tools/archive``; it is back after *restart_after* seconds, or sooner.
-
-        It is back when the block ends in any case.
-        """
-        agent, _, server = path.partition("/tools/")
-        if (agent, server) not in self._sessions:
-            known = ", ".join(f"{agent}/tools/{server}" for agent, server in self._sessions) or "none"
-            raise LookupError(f"no tool server at {path!r}; there are: {known}")
-        session = self._sessions[agent, server]
-        session.crash()
-        restart = self._fleet.runtime.timers.at(trio.current_time() + restart_after, session.restore)
-        try:
-            yield
-        finally:
-            restart.cancel()
-            session.restore()
-
-    @asynccontextmanager
-    async def disconnect(self, agent: str) -> AsyncIterator[None]:
-        """Cut an agent off from the bus."""
-        bus: Any = self._fleet.members[agent].bus
-        bus.disconnect()
-        try:
-            yield
-        finally:
-            bus.reconnect()
 
 
 @asynccontextmanager
@@ -162,7 +126,7 @@ async def fleet_under_test(
             for server, session in member.sessions.items()
             if isinstance(session, InProcessSession)
         }
-        yield FleetUnderTest(fleet, Chaos(fleet, sessions), events, bus)
+        yield FleetUnderTest(fleet, Chaos(fleet, sessions, bus.broker), events, bus)
 
 
 def _check_all_replaced(loaded: Loaded, tools: Mapping[str, object]) -> None:

@@ -98,9 +98,13 @@ async def nothing_comes(consumer: Consumer, seconds: float) -> bool:
     return True
 
 
-async def settled(bus: Bus, durable: str, depth: int) -> None:
+async def drained(bus: Bus, durable: str) -> None:
+    await settled(bus, durable, 0, stream="DLQ")
+
+
+async def settled(bus: Bus, durable: str, depth: int, stream: str = "TASKS") -> None:
     with trio.fail_after(10):
-        while await bus.depth("TASKS", durable) != depth:  # noqa: ASYNC110 - the broker has no event for it.
+        while await bus.depth(stream, durable) != depth:  # noqa: ASYNC110 - the broker has no event for it.
             await trio.sleep(0.01)
 
 
@@ -657,3 +661,62 @@ async def test_an_acknowledgement_that_nobody_waits_for_counts_too(open_bus: Ope
             delivery.ack_nowait()
         assert [b"%d" % number for number in range(20)] == bodies
         await settled(bus, "editor-high", 0)
+
+
+@pytest.mark.waits
+async def test_a_message_is_not_delivered_more_often_than_its_consumer_allows(open_bus: Open):
+    """It stays in the stream, and the consumer neither has it in hand nor waits for it."""
+    spec = ConsumerSpec("TASKS", "twice", "t.tasks.twice", ack_wait=0.3, max_deliver=2)
+    async with open_bus(Topology(TOPOLOGY.streams, (spec,))) as bus, bus.consume("TASKS", "twice") as consumer:
+        await bus.store("t.tasks.twice", b"poison", msg_id="1")
+        assert [1, 2] == [(await next_of(consumer)).attempt for _ in range(2)]
+        assert await nothing_comes(consumer, 1.0)
+        await settled(bus, "twice", 0)
+        assert [b"poison"] == [message.body for message in await bus.browse("TASKS", "t.tasks.twice")]
+
+
+@pytest.mark.waits
+async def test_a_message_id_is_forgotten_when_its_window_is_over(open_bus: Open):
+    """A repetition that comes later is a new message."""
+    spec = StreamSpec("SHORT", ("t.short",), duplicate_window=0.5)
+    async with open_bus(Topology((spec,))) as bus:
+        assert await bus.store("t.short", b"first", msg_id="1") is True
+        assert await bus.store("t.short", b"again", msg_id="1") is False
+        with trio.fail_after(10):
+            while not await bus.store("t.short", b"later", msg_id="1"):  # noqa: ASYNC110 - there is no event for it.
+                await trio.sleep(0.1)
+        assert [b"first", b"later"] == [message.body for message in await bus.browse("SHORT", "t.short")]
+
+
+async def test_an_acknowledged_message_stays_in_a_stream_that_is_no_work_queue(open_bus: Open):
+    """The consumer has moved on, and another one reads it from the beginning."""
+    consumers = tuple(ConsumerSpec("DLQ", name, "t.dlq.>") for name in ("one", "two"))
+    async with open_bus(Topology(TOPOLOGY.streams, consumers)) as bus:
+        await bus.store("t.dlq.editor", b"x", msg_id="1")
+        for name in ("one", "two"):
+            async with bus.consume("DLQ", name) as consumer:
+                await (await next_of(consumer)).ack()
+                await drained(bus, name)
+        assert [b"x"] == [message.body for message in await bus.browse("DLQ", "t.dlq.>")]
+
+
+@pytest.mark.waits
+async def test_a_key_that_is_written_again_lives_on(open_bus: Open):
+    """A lease is renewed by writing it; its age counts from then."""
+    async with open_bus() as bus:
+        await bus.create("leases", "head", b"me")
+        revisions = []
+        for _ in range(4):
+            await trio.sleep(0.4)
+            revisions.append(await bus.put("leases", "head", b"me"))
+        assert (b"me", revisions[-1]) == await bus.get("leases", "head")
+
+
+async def test_two_consumers_of_a_work_queue_may_not_want_the_same(open_bus: Open):
+    """Each message of it is for one of them; what one takes the other would miss."""
+    async with open_bus() as bus:
+        bus.declare(Topology((), (ConsumerSpec("TASKS", "greedy", "t.tasks.>"),)))
+        with trio.fail_after(10):
+            while "greedy" not in bus.checks()["jetstream"][1]:  # noqa: ASYNC110 - a check has no event.
+                await trio.sleep(0.01)
+        assert not bus.is_ready

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from agentrt import Agent, Status, Task, TaskFailed, ToolError, load
+from agentrt.ports import BusRefused, PermissionDenied
 from agentrt.testing import InProcessSession, fleet_under_test
 
 Config = Callable[..., Path]
@@ -221,3 +222,107 @@ async def test_a_call_waits_for_its_server_until_its_deadline(autojump_clock: Cl
     assert ("transient", False, 10.0) == (caught.value.kind, caught.value.may_have_happened, trio.current_time())
     with pytest.raises(ToolError, match="no server within 3 s"):
         await session.call("search", {"query": "x"}, timeout=3)
+
+
+# Faults of the bus
+
+
+def finish(agent: Agent, task: Task) -> Any:
+    return _finish(task)
+
+
+async def _finish(task: Task) -> Any:
+    await trio.sleep(30)
+    return task.payload
+
+
+@pytest.fixture
+def plain(fleet_config: Config) -> Path:
+    return fleet_config(editor="")
+
+
+@pytest.fixture
+def finisher(acting: Acting) -> dict[str, type[Agent]]:
+    return {"editor": acting(finish)}
+
+
+@pytest.mark.parametrize("fault", ["slow", "delay_deliveries", "jetstream_away", "disconnect"])
+async def test_a_task_is_answered_through_a_fault_that_lasts(
+    plain: Path, finisher: Any, autojump_clock: Clock, fault: str
+):
+    """It takes longer, and is done once; after the block nothing is left of the fault."""
+    arguments = {"slow": ("editor", 5.0), "delay_deliveries": ("editor", 20.0), "disconnect": ("editor",)}
+    done: list[Any] = []
+    async with fleet_under_test(plain, classes=finisher) as fleet:
+        async with getattr(fleet.chaos, fault)(*arguments.get(fault, ())):
+            with trio.move_on_after(20):
+                done.append(await fleet.ask("editor", "a"))
+        done.append(await fleet.ask("editor", "b"))
+        assert "b" == done[-1]
+        assert fleet.fleet.members["editor"].bus.is_ready
+        assert {Status.ANSWERED} == set((await fleet.assert_outcomes_complete()).values())
+
+
+@pytest.mark.parametrize("fault", ["lose_ack", "duplicate", "redeliver"])
+async def test_a_task_that_comes_again_is_done_once(plain: Path, acting: Acting, autojump_clock: Clock, fault: str):
+    """A delivery more is no task more: it is in hand, or has an outcome."""
+    began: list[Any] = []
+
+    def count(agent: Agent, task: Task) -> Any:
+        began.append(task.payload)
+        return _finish(task)
+
+    async with fleet_under_test(plain, classes={"editor": acting(count)}) as fleet:
+        if fault != "redeliver":
+            getattr(fleet.chaos, fault)("editor")
+        task = await fleet.send("editor", "a")
+        await trio.sleep(10)
+        if fault == "redeliver":
+            fleet.chaos.redeliver("editor")
+        assert "a" == (await fleet.outcome(task)).answer
+        await trio.sleep(3600)
+        assert ["a"] == began
+        assert 0 == sum([await fleet.fleet.bus.depth(*key) for key in fleet.bus.broker.consumers])
+
+
+async def test_what_is_deleted_under_a_fleet_is_made_again(plain: Path, finisher: Any, autojump_clock: Clock):
+    """Streams, consumers and buckets; the fleet goes on, and what was lost is told."""
+    async with fleet_under_test(plain, classes=finisher) as fleet:
+        broker = fleet.bus.broker
+        assert "a" == await fleet.ask("editor", "a")
+        stream, durable = next(iter(broker.consumers))
+        fleet.chaos.delete_consumer(stream, durable)
+        for name in tuple(broker.streams):
+            fleet.chaos.delete_stream(name)
+        for name in tuple(broker.buckets):
+            fleet.chaos.delete_bucket(name)
+        assert "b" == await fleet.ask("editor", "b")
+        assert {"stream", "bucket", "consumer"} <= {
+            event.fields["what"].split()[0] for event in fleet.events_of("jetstream_asset_lost")
+        }
+
+
+async def test_a_stream_that_refuses_tells_who_sends(plain: Path, finisher: Any, autojump_clock: Clock):
+    """And takes again what comes after the block."""
+    async with fleet_under_test(plain, classes=finisher) as fleet:
+        tasks = next(stream for stream, _ in fleet.bus.broker.consumers)
+        async with fleet.chaos.refuse(tasks, "maximum messages exceeded"):
+            with pytest.raises(BusRefused, match="maximum messages exceeded"):
+                await fleet.send("editor", "a")
+        assert "b" == await fleet.ask("editor", "b")
+        with pytest.raises(LookupError, match=f"no stream 'nothing'; there are: .*{tasks}"):
+            async with fleet.chaos.refuse("nothing"):
+                pass
+
+
+async def test_an_agent_that_may_not_publish_is_told(plain: Path, finisher: Any, autojump_clock: Clock):
+    """By what the server would say; the fleet's own connection is not concerned."""
+    async with fleet_under_test(plain, classes=finisher) as fleet:
+        bus = fleet.fleet.members["editor"].bus
+        subject = next(iter(fleet.bus.broker.consumers.values())).spec.filter_subject
+        async with fleet.chaos.deny("editor", publish=["newsroom.tasks.>"]):
+            with pytest.raises(PermissionDenied, match=r"newsroom\.tasks\.editor"):
+                await bus.store(subject, b"", msg_id="1")
+            assert "a" == await fleet.ask("editor", "a")
+        with pytest.raises(LookupError, match="no agent 'nobody'; there are: editor"):
+            fleet.chaos.lose_ack("nobody")
