@@ -6,23 +6,27 @@ import trio
 
 
 class Flag:
-    """Like :class:`trio.Event`, but it can also turn off."""
+    """Like :class:`trio.Event`, but it can also turn off; where nobody waits for it, it takes no more than a bool."""
+
+    __slots__ = ("_waiting", "is_set")
 
     def __init__(self) -> None:
-        self._event = trio.Event()
-
-    @property
-    def is_set(self) -> bool:
-        """Whether it is so."""
-        return self._event.is_set()
+        #: Whether it is so.
+        self.is_set = False
+        self._waiting: trio.lowlevel.ParkingLot | None = None
 
     async def wait(self) -> None:
-        """Wait until it is so."""
-        await self._event.wait()
+        """Wait until it is so; over even where it turns off again at once."""
+        if self.is_set:
+            await trio.lowlevel.checkpoint()
+            return
+        if self._waiting is None:
+            self._waiting = trio.lowlevel.ParkingLot()
+        await self._waiting.park()
 
     def turn(self, *, on: bool) -> None:
         """Make it so, or not."""
-        if on:
-            self._event.set()
-        elif self._event.is_set():
-            self._event = trio.Event()
+        self.is_set = on
+        if on and self._waiting is not None:
+            self._waiting.unpark_all()
+            self._waiting = None

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -19,7 +19,7 @@ from actors._nats_fullness import Fullness
 from actors._nats_ledger import Ledger
 from actors._nats_requests import ConnectionLost, Unanswered
 from actors._nats_settings import no_trouble
-from actors._subjects import MAX_PAYLOAD, check_size
+from actors._subjects import MAX_PAYLOAD, check_size, payload_size
 from agentrt.policy import Backoff
 from agentrt.ports import BusRefused, BusUnavailable, Headers, NoResponders, StoreFull
 
@@ -51,20 +51,16 @@ class _Trouble:
     is_full: bool = False
 
 
-@attrs.frozen
-class Answer:
-    """What JetStream answered in the end.
+class Answer(NamedTuple):
+    """What JetStream answered in the end; a tuple, because one is made for each message that is stored."""
 
-    Args:
-        what: What was asked, for people.
-        found: The answer; empty where it was an error.
-        error: The error, where it was one that asking again does not change.
-        repeated: Whether an earlier try of the same request may have worked.
-    """
-
+    #: What was asked, for people.
     what: str
+    #: The answer; empty where it was an error.
     found: dict[str, Any]
+    #: The error, where it was one that asking again does not change.
     error: jetstream.ApiError | None
+    #: Whether an earlier try of the same request may have worked.
     repeated: bool
 
     def accepted(self) -> dict[str, Any]:
@@ -134,10 +130,12 @@ class Asking:
             BusRefused: The server does not allow the subject, or the message is too large.
         """
         repeated = False
+        size = payload_size(body, headers)
 
         async def once(client: NatsClient, due: float) -> Answer:
             nonlocal repeated
-            check_size(subject, body, headers, self.max_payload)
+            if size > self.max_payload:
+                check_size(subject, body, headers, self.max_payload)
             try:
                 found = jetstream.read(await client.request(subject, body, headers, due=due))
                 if "seq" in found:

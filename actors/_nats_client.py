@@ -19,6 +19,7 @@ import trio
 import trio_asyncio
 from nats.aio.client import Client, RawCredentials
 
+from actors._flag import Flag
 from actors._nats_complaints import Complaints, Denied
 from actors._nats_frames import Message, encode
 from actors._nats_internals import PrivateWire, Sink, Wire, why_not_private
@@ -112,18 +113,16 @@ class NatsClient:
         """
         self._server = server
         with trio.move_on_after(timeout) as scope:
+            answered = Flag()
             try:
-                await self._loop.run_aio_coroutine(self._connect(server, login, settings, timeout))
+                await self._loop.run_aio_coroutine(
+                    self._connect(server, login, settings, timeout, lambda: answered.turn(on=True))
+                )
             except Exception as error:
                 # "No servers" hides the cause, which only the error callback heard.
                 raise ConnectionLost(describe(self._last_error or error)) from error
-            answered = trio.Event()
-            if self._nc.is_connected:
-                answered.set()
-            else:
-                self._wire.resume(answered.set)
-            self._wire.begin(self._on_end)
-            await self._either(answered)
+            if not answered.is_set:
+                await self._either(answered)
         if scope.cancelled_caught:
             msg = f"no connection within {timeout:g} s"
             raise ConnectionLost(msg)
@@ -135,7 +134,14 @@ class NatsClient:
         self._inbox = self.new_inbox() + "."
         self.subscribe(self._inbox + "*", self._on_answer, self._on_deaf)
 
-    async def _connect(self, server: PoolServer, login: Login, settings: NatsSettings, timeout: float) -> None:
+    async def _connect(
+        self,
+        server: PoolServer,
+        login: Login,
+        settings: NatsSettings,
+        timeout: float,
+        on_answer: Callable[[], None],
+    ) -> None:
         self._wire.prepare(self._on_complaint)
         tls_name = {} if server.tls_name is None else {"tls_hostname": server.tls_name}
         await self._nc.connect(
@@ -153,11 +159,15 @@ class NatsClient:
             lame_duck_mode_cb=self._on_leaving,
             **{**tls_name, **options(login, RawCredentials)},
         )
+        if self._nc.is_connected:
+            on_answer()
+        else:
+            self._wire.resume(on_answer)
+        # At once, as that lets go of what the library needed to connect.
+        self._wire.begin(self._on_end)
 
-    async def _either(self, event: trio.Event) -> None:
+    async def _either(self, event: Flag | trio.Event) -> None:
         """Wait for *event*, or for the connection to be lost."""
-        if event.is_set():
-            return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_after, event, nursery.cancel_scope)
             nursery.start_soon(_cancel_after, self.lost, nursery.cancel_scope)
@@ -217,7 +227,8 @@ class NatsClient:
             # The answer could not be received.
             raise self._deaf
         token = str(next(self._tokens))
-        request = self._requests[token] = Request[Message](subject, due)
+        request: Request[Message] = Request(subject, due)
+        self._requests[token] = request
         try:
             self.write(encode(subject, body, headers, self._inbox + token))
             return await request.wait()
@@ -321,6 +332,6 @@ def describe(error: object) -> str:
     return str(error).removeprefix("nats: ") or type(error).__name__
 
 
-async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+async def _cancel_after(event: Flag | trio.Event, scope: trio.CancelScope) -> None:
     await event.wait()
     scope.cancel()

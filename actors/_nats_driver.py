@@ -50,7 +50,8 @@ class _Serving:
         client: The connection.
         health: How it answers its probes.
         nursery: Where a task is started when one is needed.
-        ensured: Set when JetStream was asked for what is declared, whatever it said.
+        outage: What it ends.
+        is_flowing: Whether messages flow.
         is_settled: Whether it has all of that.
         is_looking: Whether a task is about that now.
     """
@@ -58,7 +59,8 @@ class _Serving:
     client: NatsClient
     health: ProbeHealth
     nursery: trio.Nursery
-    ensured: trio.Event = attrs.field(factory=trio.Event)
+    outage: _Outage
+    is_flowing: bool = False
     is_settled: bool = False
     is_looking: bool = False
 
@@ -201,7 +203,8 @@ class Driver:
     async def _connect(self, server: PoolServer, credentials: dict[str, str | None], timeout: float) -> NatsClient:
         client = NatsClient(self.link.ledger.problem, is_public=self.settings.is_public)
         try:
-            await client.connect(server, credentials, self.settings, timeout=timeout)
+            async with current_shared().turns.turn():
+                await client.connect(server, credentials, self.settings, timeout=timeout)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await client.discard()
@@ -249,8 +252,10 @@ class Driver:
         health = ProbeHealth(self.settings.probe_limit)
         health.connected(trio.current_time())
         async with trio.open_nursery() as nursery:
-            serving = _Serving(client, health, nursery)
-            beat = Beat(current_shared().timers, self.settings.probe_interval, lambda: self._probe(serving))
+            serving = _Serving(client, health, nursery, outage)
+            timers = current_shared().timers
+            beat = Beat(timers, self.settings.probe_interval, lambda: self._probe(serving))
+            flow_anyway = timers.at(timers.now() + _FLOW_ANYWAY, self._flow, serving)
             try:
                 client.on_leaving = lambda: nursery.start_soon(self._move, client)
                 if client.is_leaving:
@@ -258,10 +263,10 @@ class Driver:
                 self.link.on_nudge = lambda: self._look_after_jetstream(serving)
                 self._serving = serving
                 self._probe(serving)
-                nursery.start_soon(self._flow, serving, outage)
                 await client.lost.wait()
             finally:
                 beat.cancel()
+                flow_anyway.cancel()
                 client.on_leaving = self.link.on_nudge = nothing
                 self._serving = None
                 nursery.cancel_scope.cancel()
@@ -275,11 +280,11 @@ class Driver:
             # Has a deadline of its own.
             await client.discard()
 
-    async def _flow(self, serving: _Serving, outage: _Outage) -> None:
-        with trio.move_on_after(_FLOW_ANYWAY):
-            await serving.ensured.wait()
-        if serving.client.lost.is_set():
+    def _flow(self, serving: _Serving) -> None:
+        if serving.is_flowing or serving.client.lost.is_set():
             return
+        serving.is_flowing = True
+        outage = serving.outage
         self._flowing_since = trio.current_time()
         self.link.flow()
         server = str(serving.client.server)
@@ -321,7 +326,7 @@ class Driver:
             trouble = await self._try_jetstream(serving.client, topology, probe=serving.is_settled)
             serving.is_settled = not trouble
             self.link.jetstream_is(trouble, topology)
-            serving.ensured.set()
+            self._flow(serving)
             if serving.is_settled and not self.link.is_nudged:
                 serving.is_looking = False
                 return

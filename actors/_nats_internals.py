@@ -33,8 +33,10 @@ TRIED: Mapping[str, frozenset[str]] = MappingProxyType(
 #: What a client object has to have.
 CLIENT_NAMES = (
     "_flush_queue",
+    "_flusher",
     "_flusher_task",
     "_nuid",
+    "_ping_interval",
     "_ping_interval_task",
     "_pongs",
     "_process_err",
@@ -49,6 +51,8 @@ CLIENT_NAMES = (
 #: What is called in our place of its method, with these arguments.
 TAKES = MappingProxyType(
     {
+        "_flusher": (),
+        "_ping_interval": (),
         "_process_err": ("err_msg",),
         "_process_ping": (),
         "_process_msg": ("sid", "subject", "reply", "data", "headers"),
@@ -147,6 +151,8 @@ class PrivateWire:
         self._loop = loop
         self._guard = guard
         self._shared = current_shared()
+        # Each client would have a source of chance of its own, of 2.5 KiB.
+        nc._nuid = self._shared.names = self._shared.names or nc._nuid
         self._sinks: dict[int, Sink] = {}
         self._unwritten: list[bytes] = []
         self._is_corked = False
@@ -156,8 +162,8 @@ class PrivateWire:
         self._nc._process_err = on_complaint
         self._nc._process_msg = self._take
         self._nc._process_ping = self._answer
-        # Each client would have a source of chance of its own, of 2.5 KiB.
-        self._nc._nuid = self._shared.names = self._shared.names or self._nc._nuid
+        # Nothing waits for its flusher, and its pinger only knows 240 s and more.
+        self._nc._flusher = self._nc._ping_interval = _end
 
     def resume(self, on_answer: Callable[[], None]) -> None:
         """Go on where the library takes the first line behind its CONNECT for the answer to it.
@@ -172,11 +178,7 @@ class PrivateWire:
 
     def begin(self, on_end: Callable[[], None]) -> None:
         """See :class:`Wire`."""
-        # Nothing waits for its flusher, and its pinger only knows 240 s and more.
-        for name in ("_flusher_task", "_ping_interval_task"):
-            getattr(self._nc, name).cancel()
-            # Kept, it would keep the frames that it was cancelled in.
-            setattr(self._nc, name, None)
+        self._nc._flusher_task = self._nc._ping_interval_task = None
         self._nc._reading_task.add_done_callback(lambda _task: on_end())
         # What it keeps of the server's INFO says nothing any more, and its queue only has to be there.
         self._nc._server_info = {}
@@ -243,6 +245,10 @@ class PrivateWire:
 
 def _nothing() -> None:
     """Stands where nobody waits."""
+
+
+async def _end() -> None:
+    """Stands where the library would start a task."""
 
 
 async def _settle(tasks: list[asyncio.Task[Any]], seconds: float) -> None:

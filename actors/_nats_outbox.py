@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import itertools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,6 +12,8 @@ from agentrt.ports import BusError, MessageDropped, PayloadTooLarge
 
 # Sent ahead of a confirmation. Small enough that a slow network answers the PING behind it within the probe's limit.
 _WINDOW = 1024 * 1024
+# And of small messages so few that who receives them all by the same connection reads that answer soon, too.
+_MOST = 8192
 # A message that was on its way in so many connections that died is taken for their cause.
 _MAX_SENDS = 5
 
@@ -50,8 +52,9 @@ class Outbox:
     def __init__(self, on_drop: Callable[[Outgoing, BusError], None], on_room: Callable[[], None]) -> None:
         self._on_drop = on_drop
         self._on_room = on_room
-        self._waiting: deque[Outgoing] = deque()
-        self._in_flight: deque[Outgoing] = deque()
+        # Lists, because nothing is in them as a rule, and an empty deque takes more than half a KiB.
+        self._waiting: list[Outgoing] = []
+        self._in_flight: list[Outgoing] = []
         self._flight_bytes = 0
         self._pinging = False
         self._pipe: Pipe | None = None
@@ -62,12 +65,16 @@ class Outbox:
         """Messages that are not known to have reached the server."""
         return len(self._waiting) + len(self._in_flight)
 
+    @property
+    def _is_full(self) -> bool:
+        return self._flight_bytes >= _WINDOW or len(self._in_flight) >= _MOST
+
     def add(self, item: Outgoing) -> None:
         """Take a message, and send it now if possible."""
         size = len(item.frame)
         self.size += size
         pipe = self._pipe
-        if pipe is None or self._waiting or self._flight_bytes >= _WINDOW or item.payload > pipe.max_payload:
+        if pipe is None or self._waiting or self._is_full or item.payload > pipe.max_payload:
             self._waiting.append(item)
             self._pump()
             return
@@ -87,7 +94,7 @@ class Outbox:
     def close(self) -> None:
         """The pipe ended: what it did not confirm is sent again through the next one."""
         self._pipe = None
-        self._waiting.extendleft(reversed(self._in_flight))
+        self._waiting[:0] = self._in_flight
         self._in_flight.clear()
         self._flight_bytes = 0
 
@@ -95,8 +102,11 @@ class Outbox:
         pipe = self._pipe
         if pipe is None:
             return
-        while self._waiting and self._flight_bytes < _WINDOW:
-            item = self._waiting.popleft()
+        taken = 0
+        for item in self._waiting:
+            if self._is_full:
+                break
+            taken += 1
             if item.payload > pipe.max_payload:
                 self._drop(item, PayloadTooLarge(f"larger than the {pipe.max_payload} bytes that the server takes now"))
             elif item.sends >= _MAX_SENDS:
@@ -106,36 +116,36 @@ class Outbox:
                 pipe.write(item.frame)
                 self._in_flight.append(item)
                 self._flight_bytes += len(item.frame)
+        del self._waiting[:taken]
         if self._in_flight and not self._pinging:
             self._ping(pipe)
 
     def _ping(self, pipe: Pipe) -> None:
         self._pinging = True
-        last = self._in_flight[-1]
+        count, size = len(self._in_flight), self._flight_bytes
 
         def confirmed() -> None:
             if self._pipe is pipe:
-                self._confirm(last)
+                self._confirm(count, size)
 
         pipe.ping(confirmed)
 
-    def _confirm(self, last: Outgoing) -> None:
+    def _confirm(self, count: int, size: int) -> None:
         self._pinging = False
-        confirmed = 0
-        item = None
-        while item is not last:
-            item = self._in_flight.popleft()
-            confirmed += len(item.frame)
-        self._flight_bytes -= confirmed
-        self.size -= confirmed
+        del self._in_flight[:count]
+        self._flight_bytes -= size
+        self.size -= size
         self._on_room()
         self._pump()
 
     def expire(self, oldest: float, age: float) -> None:
         """Give up what waits for a connection since *oldest* or longer; *age* is that in seconds, for people."""
-        while self._pipe is None and self._waiting and self._waiting[0].since <= oldest:
-            error = MessageDropped(f"it waited {age:g} s for a connection; see [bus] publish_age")
-            self._drop(self._waiting.popleft(), error)
+        if self._pipe is not None:
+            return
+        expired = list(itertools.takewhile(lambda item: item.since <= oldest, self._waiting))
+        del self._waiting[: len(expired)]
+        for item in expired:
+            self._drop(item, MessageDropped(f"it waited {age:g} s for a connection; see [bus] publish_age"))
 
     def _drop(self, item: Outgoing, error: BusError) -> None:
         self.size -= len(item.frame)

@@ -22,6 +22,10 @@ _shared: trio.lowlevel.RunVar[Shared] = trio.lowlevel.RunVar("agentrt_nats_share
 _TOGETHER = 0.02
 _RARELY = 1.0
 
+# So many connect at once, and for so many seconds the others wait for that at most.
+_AT_ONCE = 16
+_PATIENCE = 0.25
+
 
 class Writer:
     """Writes what was said on connections in one pass of Trio's scheduler at once, right after it.
@@ -95,6 +99,30 @@ class Beat:
         self._callback()
 
 
+class Turns:
+    """Lets so many connect at once: what a handshake needs for a moment would be needed hundreds of times else.
+
+    Nobody waits long for a turn, as those who have one may be waiting for a server that never answers.
+    """
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(_AT_ONCE)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn, or for as long as one waits at most."""
+        who = object()
+        has_turn = False
+        with trio.move_on_after(_PATIENCE):
+            await self._limiter.acquire_on_behalf_of(who)
+            has_turn = True
+        try:
+            yield
+        finally:
+            if has_turn:
+                self._limiter.release_on_behalf_of(who)
+
+
 @attrs.define
 class Shared:
     """What connections find here.
@@ -102,11 +130,13 @@ class Shared:
     Args:
         writer: Who writes.
         timers: Who looks after them.
+        turns: Who connects now.
         names: What makes names that nobody else uses: the first connection's.
     """
 
     writer: Writer
     timers: Timers
+    turns: Turns = attrs.field(factory=Turns)
     names: object = None
 
 
@@ -114,15 +144,22 @@ class Shared:
 async def open_shared() -> AsyncIterator[None]:
     """Let connections live inside."""
     shared = Shared(Writer(), Timers(_log_failure))
+    # What connections still do in a run that is cancelled has its deadlines too.
+    scope = trio.CancelScope(shield=True)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(shared.writer.run)
-        nursery.start_soon(shared.timers.run)
+        nursery.start_soon(_run_timers, shared.timers, scope)
         _shared.set(shared)
         try:
             yield
         finally:
             shared.writer.close()
-            nursery.cancel_scope.cancel()
+            scope.cancel()
+
+
+async def _run_timers(timers: Timers, scope: trio.CancelScope) -> None:
+    with scope:
+        await timers.run()
 
 
 def current_shared() -> Shared:

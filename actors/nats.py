@@ -40,8 +40,8 @@ from agentrt.ports import (
 
 __all__ = ["NatsBus", "NatsConnection", "NatsDelivery", "NatsSettings", "NatsStatistics", "bridge"]
 
-# Messages that are published between two checkpoints: a third of a millisecond.
-_PAUSE_AFTER = 128
+# Messages that are published between two checkpoints: a millisecond or less, after which somebody else's turn comes.
+_PAUSE_AFTER = 256
 _BROWSE_TIMEOUT = 30.0
 _WATCH_TIMEOUT = 30.0
 _COMPARE_RETRY = 0.2

@@ -6,19 +6,23 @@ import argparse
 import json
 import os
 import platform
+import pstats
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
+from pathlib import Path
 
 from bench.environments import PEERS, contender_of, install
 from bench.figures import CONTROL, OURS
 from bench.ladder import LADDERS, climb
 from bench.report import as_data, goals_table, peers_table
 from bench.rounds import Contender, environment_of, run_rounds, worker_command
+from bench.shares import shares
 from bench.workloads import WORKLOADS, Workload
 
-#: Lines of a profile that are shown.
-PROFILE_LINES = 40
+#: Functions of a profile that are shown.
+PROFILE_LINES = 25
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -69,10 +73,15 @@ def profile(workload: Workload, parameters: dict[str, float]) -> None:
     if workload.name in LADDERS:
         print(climb(workload.name))
         print()
-    command = worker_command(ours(), workload, parameters)
-    command[1:1] = ["-m", "cProfile", "-s", "tottime"]
-    done = subprocess.run(command, env=environment_of(ours()), capture_output=True, text=True, check=False)
-    print("\n".join(done.stdout.splitlines()[:PROFILE_LINES]) or done.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "profile"
+        command = [*worker_command(ours(), workload, parameters), str(file)]
+        done = subprocess.run(command, env=environment_of(ours()), capture_output=True, text=True, check=False)
+        if not file.exists():
+            sys.exit(done.stderr)
+        found = pstats.Stats(str(file))
+    print(shares(found.stats))
+    found.sort_stats("tottime").print_stats(PROFILE_LINES)
 
 
 def main(words: list[str] | None = None) -> None:

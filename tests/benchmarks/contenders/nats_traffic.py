@@ -167,7 +167,6 @@ def connections_on_the_bus(seconds: float, count: int) -> dict[str, float]:
 
     async def main(url: str) -> dict[str, float]:
         first = NatsBus(NatsSettings(url=url))
-        buses = [NatsBus(NatsSettings(url=url)) for _ in range(count)]
 
         def child(name: str, bus: NatsBus) -> ChildSpec:
             return ChildSpec(id=name, factory=lambda: NatsConnection(bus))
@@ -179,6 +178,7 @@ def connections_on_the_bus(seconds: float, count: int) -> dict[str, float]:
             # What the first one imports and sets up is not a connection's.
             await first.wait_ready()
             before, began = resident_kib(), now()
+            buses = [NatsBus(NatsSettings(url=url)) for _ in range(count)]
             async with open_runtime(tree("bench", buses)):
                 for bus in buses:
                     await bus.wait_ready()

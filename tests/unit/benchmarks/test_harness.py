@@ -14,6 +14,7 @@ from bench.environments import PEERS, Peer, contender_of, find_python
 from bench.figures import Outcome, Spread, is_ahead, is_met, standing
 from bench.report import as_data, figure_text, goals_table, peers_table
 from bench.rounds import Contender, read_outcome, run_rounds
+from bench.shares import owner_of, shares
 from bench.worker import MARK, outcome_of
 from bench.workloads import WORKLOADS, Figure, Goal, Workload, at_least, at_most, no_more_than
 
@@ -296,3 +297,34 @@ def test_a_ladder_says_what_each_step_costs(monkeypatch):
         assert all(
             abs(later - earlier - step) <= 1 for (earlier, later), step in zip(pairwise(costs), steps, strict=True)
         )
+
+
+# What a profile is spent on
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "owner"),
+    [
+        ("~", "<method 'send' of '_socket.socket' objects>", "calls of the system: sockets"),
+        ("~", "<method 'poll' of 'select.epoll' objects>", "calls of the system: waiting"),
+        ("~", "<built-in method builtins.len>", "built-in functions"),
+        ("/here/actors/_nats_link.py", "flow", "actors/_nats_link"),
+        ("/here/agentrt/kernel/actor.py", "run", "agentrt/kernel"),
+        ("<attrs generated methods actors._nats_outbox.Outgoing>", "__init__", "actors/_nats_outbox"),
+        ("<attrs generated methods trio._core._run.Task>", "__init__", "Trio"),
+        ("/lib/site-packages/trio/_core/_run.py", "run", "Trio"),
+        ("/lib/site-packages/trio_asyncio/_base.py", "run", "asyncio and the bridge"),
+        ("/lib/site-packages/nats/aio/client.py", "publish", "nats-py"),
+        ("/lib/python3.11/contextlib.py", "helper", "the rest of Python"),
+    ],
+)
+def test_each_function_of_a_profile_is_somebody_s(path: str, name: str, owner: str):
+    """This project's by module, others' by library."""
+    assert owner == owner_of(path, name)
+
+
+def test_the_shares_of_a_profile_come_to_the_whole():
+    """The largest first, and what is small together."""
+    own = {"/a/trio/x.py": 0.6, "/a/actors/bus.py": 0.39, "/a/nats/y.py": 0.01}
+    told = shares({(path, 1, "f"): (1, 1, time, time, {}) for path, time in own.items()})
+    assert ["| Trio | 60 % |", "| actors/bus | 39 % |", "| all else | 1 % |"] == told.splitlines()[2:]

@@ -1,0 +1,164 @@
+"""What makes crossing to asyncio cheap must not weaken healing: requests, many stores, pulling ahead."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+import trio
+from nats_waits import FAST, SUBJECT, TOPOLOGY, in_thread, not_ready, ready, until
+
+from actors import _nats_internals
+from agentrt.ports import BusUnavailable, NoResponders, PermissionDenied
+
+Server = Any
+Run = Callable[..., AbstractAsyncContextManager[Any]]
+
+
+async def test_a_request_whose_connection_dies_is_not_repeated(nats_server: Server, run_bus: Run):
+    """Who was asked may have done it; the asker hears so at once, and not when its timeout is over."""
+    with trio.fail_after(30):
+        async with run_bus(nats_server, **FAST) as running:
+            bus = running.bus
+            await ready(bus)
+            failures: list[str] = []
+
+            async def ask() -> None:
+                with pytest.raises(BusUnavailable, match="may have been done") as caught:
+                    await bus.request("t.ask", b"", timeout=3600.0)
+                failures.append(str(caught.value))
+
+            async with bus.subscribe("t.ask") as requests, trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                await requests.receive()
+                nats_server.kill()
+                await until(lambda: bool(failures))
+                await in_thread(nats_server.start)
+                await ready(bus)
+                with pytest.raises(trio.WouldBlock):
+                    requests.receive_nowait()
+
+
+async def test_a_request_waits_for_a_connection_and_uses_the_next_one(nats_server: Server, run_bus: Run):
+    """Asked during an outage, it is sent when that is over; the one inbox for all answers is there again too."""
+    with trio.fail_after(30):
+        async with run_bus(nats_server, **FAST) as running:
+            bus = running.bus
+            await ready(bus)
+            nats_server.kill()
+            await not_ready(bus)
+            with pytest.raises(BusUnavailable, match=r"within 0\.1 s"):
+                await bus.request("t.ask", b"", timeout=0.1)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(in_thread, nats_server.start)
+                with pytest.raises(NoResponders):
+                    await bus.request("t.ask", b"", timeout=20.0)
+
+
+async def test_a_request_that_is_not_allowed_is_refused_at_once(nats_server: Server, run_bus: Run):
+    """The server's complaint finds whoever asked."""
+    nats_server.reload(
+        authorization='{ users: [ { user: "u", password: "p", permissions: { publish: { deny: "t.secret" } } } ] }'
+    )
+    with trio.fail_after(30):
+        async with run_bus(nats_server, credentials=lambda: {"user": "u", "password": "p"}, **FAST) as running:
+            await ready(running.bus)
+            with pytest.raises(PermissionDenied, match=r"t\.secret"):
+                await running.bus.request("t.secret", b"", timeout=3600.0)
+
+
+async def test_hundreds_of_stores_at_once_survive_a_kill(nats_server: Server, run_bus: Run):
+    """Each is repeated under its own id until it is acknowledged, and lies in the stream once."""
+    with trio.fail_after(60):
+        async with run_bus(nats_server, **FAST) as running:
+            bus = running.bus
+            bus.declare(TOPOLOGY)
+            await ready(bus)
+            stored: list[int] = []
+
+            async def store(number: int) -> None:
+                await bus.store(SUBJECT, b"%d" % number, msg_id=f"m{number}")
+                stored.append(number)
+
+            async with trio.open_nursery() as nursery:
+                for number in range(300):
+                    nursery.start_soon(store, number)
+                await until(lambda: len(stored) > 10)
+                nats_server.kill()
+                await not_ready(bus)
+                for number in range(300, 400):
+                    nursery.start_soon(store, number)
+                await in_thread(nats_server.start)
+            assert set(range(400)) == set(stored)
+            found = Counter(int(message.body) for message in await bus.browse("TASKS", SUBJECT, limit=1000))
+            assert dict.fromkeys(range(400), 1) == found
+
+
+@pytest.mark.parametrize("how", ["lost", "killed"])
+async def test_a_consumer_that_pulls_ahead_misses_nothing_over_a_rebuild(nats_server: Server, run_bus: Run, how: str):
+    """Its requests are made anew on the next connection; what was settled quickly and not heard comes again."""
+    with trio.fail_after(60):
+        async with run_bus(nats_server, **FAST) as running:
+            bus = running.bus
+            bus.declare(TOPOLOGY)
+            await ready(bus)
+            for number in range(300):
+                await bus.publish(SUBJECT, b"%d" % number)
+            await until(lambda: bus.link.outbox.size == 0)
+            done: Counter[int] = Counter()
+            async with bus.consume("TASKS", "editor", batch=64) as consumer:
+                while len(done) < 100:
+                    delivery = await consumer.next()
+                    done[int(delivery.body)] += 1
+                    delivery.ack_nowait()
+                if how == "killed":
+                    nats_server.kill()
+                    await not_ready(bus)
+                    await in_thread(nats_server.start)
+                else:
+                    bus.link.client.lose("thrown away by the test")
+                while len(done) < 300 or await bus.depth("TASKS", "editor"):
+                    with trio.move_on_after(0.5):
+                        delivery = await consumer.next()
+                        done[int(delivery.body)] += 1
+                        delivery.ack_nowait()
+            assert set(range(300)) == set(done)
+
+
+async def test_what_is_published_without_a_pause_lets_others_run(nats_server: Server, run_bus: Run):
+    """A publisher in a tight loop gives way now and then, so that what it says goes out and is received meanwhile."""
+    with trio.fail_after(30):
+        async with run_bus(nats_server, **FAST) as running:
+            bus = running.bus
+            await ready(bus)
+            async with bus.subscribe("t.tight") as inbox, trio.open_nursery() as nursery:
+
+                async def publish() -> None:
+                    while True:
+                        await bus.publish("t.tight", b"")
+
+                nursery.start_soon(publish)
+                for _ in range(300):
+                    await inbox.receive()
+                nursery.cancel_scope.cancel()
+
+
+async def test_the_public_way_is_told_once(nats_server: Server, run_bus: Run, monkeypatch: pytest.MonkeyPatch):
+    """With a release that was not tried the bus works, and an event says why it is slower; not at each rebuild."""
+    monkeypatch.setattr(_nats_internals, "TRIED", {"nats-py": frozenset({"0.1"})})
+    with trio.fail_after(30):
+        async with run_bus(nats_server, is_public=False, **FAST) as running:
+            bus = running.bus
+            bus.declare(TOPOLOGY)
+            await ready(bus)
+            assert await bus.store(SUBJECT, b"x", msg_id="1") is True
+            nats_server.kill()
+            await not_ready(bus)
+            await in_thread(nats_server.start)
+            await ready(bus)
+            assert await bus.store(SUBJECT, b"x", msg_id="1") is False
+    (told,) = [event for event in running.events if event.kind == "nats_public_way"]
+    assert "not tried with nats-py" in told.fields["reason"]
