@@ -31,21 +31,26 @@ def server_environment(configured: Mapping[str, str]) -> dict[str, str]:
     return inherited | {name: resolved(value) for name, value in configured.items()}
 
 
-def server_headers(configured: Mapping[str, str], token: str | None) -> dict[str, str]:
+def server_headers(configured: Mapping[str, str], token: str | None, folder: Path = Path()) -> dict[str, str]:
     """Return what goes with each request to a server: its configured headers, and its bearer token.
+
+    Args:
+        configured: The headers; a value may be a reference.
+        token: A reference to the token.
+        folder: Where the relative path of a reference begins.
 
     Raises:
         SecretError: What one of them refers to is not there.
     """
-    headers = {name: resolved(value) for name, value in configured.items()}
-    return headers | ({} if token is None else {"Authorization": f"Bearer {resolved(token)}"})
+    headers = {name: resolved(value, folder) for name, value in configured.items()}
+    return headers | ({} if token is None else {"Authorization": f"Bearer {resolved(token, folder)}"})
 
 
-def resolved(value: str) -> str:
+def resolved(value: str, folder: Path = Path()) -> str:
     """Read what a configured value refers to; any other stands for itself.
 
     Raises:
         SecretError: What it refers to is not there.
     """
     is_reference = value.startswith(("env:", "file:"))
-    return resolve_secret(Secret(value), os.environ, Path()) if is_reference else value
+    return resolve_secret(Secret(value), os.environ, folder) if is_reference else value

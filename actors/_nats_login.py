@@ -8,6 +8,8 @@ from typing import Any
 
 import nkeys
 
+from actors._tls import BadTls, client_context
+
 #: What nats-py calls each kind of login.
 _NAMES = {"user": "user", "password": "password", "token": "token", "nkey": "nkeys_seed_str"}
 
@@ -59,20 +61,7 @@ def _check_seed(seed: str) -> None:
 
 
 def _context(login: Mapping[str, str | None]) -> ssl.SSLContext:
-    authority, certificate, key = (login.get(name) for name in ("tls_ca", "tls_cert", "tls_key"))
     try:
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=authority)
-    except (OSError, ssl.SSLError) as error:
-        raise BadLogin(f"tls_ca {authority}: {_why(error)}") from error
-    if certificate is not None:
-        try:
-            context.load_cert_chain(certificate, key)
-        except (OSError, ssl.SSLError) as error:
-            raise BadLogin(f"tls_cert {certificate} with tls_key {key}: {_why(error)}") from error
-    return context
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError):
-        return "it is no PEM file, or the two do not belong together"
-    return str(getattr(error, "strerror", None) or error).lower()
+        return client_context(login.get("tls_ca"), login.get("tls_cert"), login.get("tls_key"))
+    except BadTls as error:
+        raise BadLogin(str(error)) from error

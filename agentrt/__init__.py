@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from agentrt.agent import Agent, NoOutcome, TaskFailed, TaskRefused
     from agentrt.config import Config, ConfigError, load
     from agentrt.fleet import Fleet, open_fleet
-    from agentrt.ports import BusRefused, BusUnavailable, ToolError
+    from agentrt.ports import BusRefused, BusUnavailable, ConnectionUnavailable, ToolError
     from agentrt.resilience import BreakerOpen, BulkheadFull, resilient
     from agentrt.tasks import Outcome, Status, Task
 
@@ -26,6 +26,7 @@ _WHERE = {
     "open_fleet": "fleet",
     "BusRefused": "ports",
     "BusUnavailable": "ports",
+    "ConnectionUnavailable": "ports",
     "ToolError": "ports",
     "BreakerOpen": "resilience",
     "BulkheadFull": "resilience",
@@ -43,6 +44,7 @@ __all__ = [
     "BusUnavailable",
     "Config",
     "ConfigError",
+    "ConnectionUnavailable",
     "Fleet",
     "NoOutcome",
     "Outcome",

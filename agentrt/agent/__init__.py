@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentrt.agent.base import Agent, AgentSetup, TaskRefused, Tools
+from agentrt.agent.base import Agent, AgentSetup, Connections, TaskRefused, Tools
 from agentrt.agent.client import NoOutcome, TaskClient, TaskFailed, answer_of
 from agentrt.agent.setup import MAX_IN_HAND, Admission, Entry, Host, HostActor, InboxSetup, TaskBook
 from agentrt.agent.work import Result, Slot, Slots, TaskActor
@@ -12,6 +12,7 @@ __all__ = [
     "Admission",
     "Agent",
     "AgentSetup",
+    "Connections",
     "Entry",
     "Host",
     "HostActor",

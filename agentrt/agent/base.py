@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from agentrt.agent.client import TaskClient
-from agentrt.ports import Json, ToolError, ToolSession
+from agentrt.ports import Connection, Json, ToolError, ToolSession
 from agentrt.tasks import PATH_KEPT, Priority, Task
 
 if TYPE_CHECKING:
@@ -84,6 +84,31 @@ class Tools:
         return answer
 
 
+class Connections:
+    """The connections of one agent to other services."""
+
+    def __init__(self, agent: str, connections: Mapping[str, Connection]) -> None:
+        self._agent = agent
+        self._connections = dict(connections)
+
+    def __iter__(self) -> Iterator[str]:
+        """Give their names."""
+        return iter(self._connections)
+
+    def __getitem__(self, name: str) -> Any:
+        """Find a connection: an :class:`actors.websocket.WebSocket`, an :class:`actors.client.ManagedClient`, ….
+
+        Raises:
+            LookupError: This agent has no such connection.
+        """
+        if name not in self._connections:
+            has = ", ".join(sorted(self._connections)) or "none"
+            raise LookupError(
+                f'agent {self._agent!r} has no connection {name!r} (it has: {has}); add it to its "connections" list'
+            )
+        return self._connections[name]
+
+
 @attrs.frozen
 class AgentSetup:
     """What the fleet gives to an agent when it makes one."""
@@ -92,6 +117,7 @@ class AgentSetup:
     path: str
     client: TaskClient
     tools: Tools
+    connections: Connections
     options: Mapping[str, Any]
     events: EventStream
     known: frozenset[str]
@@ -109,6 +135,7 @@ class Agent:
     def __init__(self, setup: AgentSetup) -> None:
         self._setup = setup
         self.tools = setup.tools
+        self.connections = setup.connections
         self.log: structlog.typing.FilteringBoundLogger = structlog.get_logger("agentrt.agent").bind(agent=setup.name)
         self._context_usage: float | None = None
         self._checks: dict[str, tuple[bool, str]] = {}
@@ -134,7 +161,7 @@ class Agent:
         raise NotImplementedError(f"{type(self).__name__} has no handle()")
 
     async def on_start(self) -> None:
-        """Prepare; runs before the first task. Tools and other agents can be reached."""
+        """Prepare; runs before the first task. Tools, connections and other agents can be reached."""
 
     async def on_stop(self) -> None:
         """Tidy up; runs after the last task, at an ordered stop."""

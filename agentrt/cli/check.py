@@ -90,7 +90,12 @@ def lines(loaded: Loaded) -> Iterator[str]:
     yield f"health   http://{found['health']}/health/ready"
     for name, agent in found["agents"].items():
         tools = ", ".join(f"{server} ({scope})" for server, scope in agent["tools"].items())
-        yield f"agent    {name}: {agent['class']}" + (f", tools {tools}" if tools else "")
+        connections = ", ".join(agent["connections"])
+        yield (
+            f"agent    {name}: {agent['class']}"
+            + (f", tools {tools}" if tools else "")
+            + (f", connections {connections}" if connections else "")
+        )
 
 
 def bus_name(config: Config) -> str:
@@ -117,6 +122,7 @@ def _summary(loaded: Loaded) -> dict[str, Any]:
             name: {
                 "class": agent.class_,
                 "tools": {server: found.scope for server, found in servers_of(config, name).items()},
+                "connections": list(agent.connections),
             }
             for name, agent in config.agents.items()
         },

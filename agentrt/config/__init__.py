@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentrt.config.classes import load_class
+from agentrt.config.connection import ConnectionConfig
 from agentrt.config.convert import (
     SERVER_BREAKER,
     ServerPolicies,
@@ -27,7 +28,6 @@ from agentrt.config.model import (
     BulkheadConfig,
     BusConfig,
     Config,
-    Duration,
     FleetConfig,
     FloodGateConfig,
     HealthConfig,
@@ -36,16 +36,14 @@ from agentrt.config.model import (
     McpConfig,
     McpServerConfig,
     MemoryConfig,
-    Name,
     PoliciesConfig,
     RegistryConfig,
     RestartConfig,
     RetryConfig,
-    Secret,
     ServerRestartConfig,
-    Size,
 )
 from agentrt.config.problems import ConfigError, Invalid, Problem
+from agentrt.config.scalars import Duration, Name, Secret, Size
 from agentrt.config.secret import SecretError, resolve_secret
 from agentrt.config.servers import ResolvedServer, path_of, servers_of
 from agentrt.config.units import format_duration, format_size, parse_duration, parse_size
@@ -60,6 +58,7 @@ __all__ = [
     "BusConfig",
     "Config",
     "ConfigError",
+    "ConnectionConfig",
     "Duration",
     "FleetConfig",
     "FloodGateConfig",

@@ -7,11 +7,13 @@ from collections.abc import Collection, Iterator, Mapping
 
 import attrs
 
+from agentrt.config.connections import connection_faults
 from agentrt.config.hooks import key_of
 from agentrt.config.login import login_faults
-from agentrt.config.model import AgentConfig, Config, Name
+from agentrt.config.model import AgentConfig, Config
 from agentrt.config.orders import orders
 from agentrt.config.problems import Fault, KeyPath, did_you_mean, dotted, shown
+from agentrt.config.scalars import Name
 from agentrt.config.servers import all_servers
 from agentrt.config.structure import Draft
 from agentrt.config.tool_servers import tool_server_faults
@@ -37,14 +39,20 @@ def cross_check(draft: Draft, written: Collection[KeyPath]) -> Iterator[Fault]:
     yield from _roles(draft)
     yield from tool_server_faults(draft)
     yield from login_faults(draft)
+    yield from connection_faults(draft, written)
 
 
 def unused(config: Config) -> Iterator[Fault]:
-    """Find tool servers and policies that are defined and that nobody uses."""
+    """Find tool servers, connections and policies that are defined and that nobody uses."""
     for path, _ in all_servers(config):
         agents = [agent for name, agent in config.agents.items() if _covers(path, name, agent)]
         if not any(path[-1] in agent.mcp for agent in agents):
             yield Fault(path, "no agent uses this tool server", f"add {shown(path[-1])} to the mcp of an agent")
+    wanted = {name for agent in config.agents.values() for name in agent.connections}
+    for name in config.connections:
+        if name not in wanted:
+            hint = f"add {shown(name)} to the connections of an agent"
+            yield Fault(("connections", name), "no agent uses this connection", hint)
     used = {(reference.table, reference.name) for reference in _references(config)}
     for kind in map(key_of, attrs.fields(type(config.policies))):
         for name in getattr(config.policies, kind):

@@ -1,4 +1,4 @@
-"""The agents' classes: importing them, and what may go wrong with that."""
+"""The classes of agents and connections: importing them, and what may go wrong with that."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from agentrt.config.fields import WEBSOCKET
 from agentrt.config.problems import Fault, Invalid, did_you_mean, shown
 from agentrt.config.structure import Draft
+from agentrt.ports import ClientAdapter
 
 
 def check_classes(draft: Draft, folder: Path, base: type) -> Iterator[Fault]:
-    """Import the class of every agent and find those that cannot be used. This runs the users' code.
+    """Import the class of every agent and connection and find those that cannot be used. This runs the users' code.
 
     Args:
         draft: The configuration.
         folder: Put at the end of the import path, where it stays: what is installed goes first.
-        base: What every class must be a subclass of.
+        base: What every agent's class must be a subclass of.
     """
     for name, agent in draft.config.agents.items():
         path = ("agents", name, "class")
@@ -27,6 +29,14 @@ def check_classes(draft: Draft, folder: Path, base: type) -> Iterator[Fault]:
             load_class(agent.class_, folder, base)
         except Invalid as error:
             yield Fault(path, str(error), error.hint)
+    for name, connection in draft.config.connections.items():
+        kind = ("connections", name, "kind")
+        if connection.kind == WEBSOCKET or draft.is_damaged(kind):
+            continue
+        try:
+            load_class(connection.kind, folder, ClientAdapter)
+        except Invalid as error:
+            yield Fault(kind, str(error), error.hint)
 
 
 def load_class(spec: str, folder: Path, base: type) -> type:

@@ -10,7 +10,6 @@ from agentrt.config.model import (
     BreakerConfig,
     BulkheadConfig,
     Config,
-    Duration,
     FloodGateConfig,
     InboxConfig,
     McpServerConfig,
@@ -19,6 +18,7 @@ from agentrt.config.model import (
     RetryConfig,
     ServerRestartConfig,
 )
+from agentrt.config.scalars import Duration
 from agentrt.policy import (
     Backoff,
     Breaker,

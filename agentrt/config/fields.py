@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 import attrs
 from attrs import validators
 
-from agentrt.config.problems import Invalid, shown
+from agentrt.config.problems import Invalid, did_you_mean, shown
 
 _MAX_PORT = 65535
+# The name of a header or of a subprotocol.
+_WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 
 
 def positive(default: Any) -> Any:
@@ -91,7 +93,7 @@ _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "
 def headers(_instance: object, _attribute: object, value: dict[str, str]) -> None:
     """Check headers: names that are valid, and secrets by reference only."""
     for name, text in value.items():
-        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+        if not re.fullmatch(_WORD, name):
             raise Invalid(f"not the name of a header: {shown(name)}")
         if "\n" in text or "\r" in text:
             raise Invalid(f"the header {shown(name)} must be one line")
@@ -106,6 +108,43 @@ def class_path(_instance: object, _attribute: object, value: str) -> None:
     """Check that it looks like ``module:Class``."""
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", value):
         raise Invalid(f'must look like "module:Class", got {shown(value)}', 'for example "newsroom:Editor"')
+
+
+#: The kind of connection that needs no code.
+WEBSOCKET = "websocket"
+
+
+def connection_kind(_instance: object, _attribute: object, value: str) -> None:
+    """Check that it is a kind of connection: a known one, or a class."""
+    if value == WEBSOCKET:
+        return
+    if ":" not in value:
+        hint = did_you_mean(value, [WEBSOCKET]) or f'write "{WEBSOCKET}", or "module:Class" for a client of your own'
+        raise Invalid(f"there is no kind of connection {shown(value)}", hint)
+    class_path(_instance, _attribute, value)
+
+
+def websocket_url(_instance: object, _attribute: object, value: str | None) -> None:
+    """Check that it is the URL of a WebSocket, without a password in it."""
+    if value is None:
+        return
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in {"ws", "wss"} and bool(parts.hostname) and parts.port != 0 and not parts.fragment
+    except ValueError:
+        good = False
+    if not good or not value.isascii() or not value.isprintable() or " " in value:
+        # The value is not repeated: it may hold a secret.
+        raise Invalid("not the URL of a WebSocket", 'write "wss://host/path" or "ws://host:8000/path"')
+    if parts.username is not None or parts.password is not None:
+        raise Invalid("a secret is given by reference only", 'take it out of the URL, and write token = "env:NAME"')
+
+
+def subprotocols(_instance: object, _attribute: object, value: tuple[str, ...]) -> None:
+    """Check the names of subprotocols."""
+    for name in value:
+        if not re.fullmatch(_WORD, name):
+            raise Invalid(f"not the name of a subprotocol: {shown(name)}")
 
 
 def address(_instance: object, _attribute: object, value: str) -> None:

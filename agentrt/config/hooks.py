@@ -14,8 +14,8 @@ import attrs
 from cattrs import BaseConverter, ClassValidationError, Converter, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, override
 
-from agentrt.config.model import Duration, Name, Secret, Size
 from agentrt.config.problems import Invalid, did_you_mean, shown
+from agentrt.config.scalars import Duration, Name, Secret, Size
 from agentrt.config.secret import parse_secret
 from agentrt.config.units import parse_duration, parse_size
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import attrs
 
-from agentrt.config.model import AgentBusConfig, BusConfig, Config, Name
+from agentrt.config.connection import ConnectionConfig
+from agentrt.config.model import AgentBusConfig, BusConfig, Config
 from agentrt.config.problems import Fault, KeyPath
+from agentrt.config.scalars import Name
 from agentrt.config.secret import resolve_secret
 from agentrt.config.structure import Draft
 
@@ -77,8 +79,15 @@ def _faults_of(draft: Draft, path: KeyPath, login: BusConfig | AgentBusConfig) -
     ways = [key for key in _WAYS if getattr(login, key) is not None]
     for way in ways[1:]:
         yield Fault((*path, way), f"there are two ways to log in: {ways[0]!r} and {way!r}", "leave one of them out")
-    for one, other in (("user", "password"), _CERTIFICATE):
-        if (getattr(login, one) is None) != (getattr(login, other) is None):
-            given, missing = (one, other) if getattr(login, other) is None else (other, one)
-            message = f"{given!r} stands without {missing!r}"
-            yield Fault((*path, given), message, f"add {missing}, or leave {given} out")
+    for pair in (("user", "password"), _CERTIFICATE):
+        yield from half_of(path, login, *pair)
+
+
+def half_of(
+    path: KeyPath, table: BusConfig | AgentBusConfig | ConnectionConfig, one: str, other: str
+) -> Iterator[Fault]:
+    """Find one key without another that it means nothing without."""
+    if (getattr(table, one) is None) != (getattr(table, other) is None):
+        given, missing = (one, other) if getattr(table, other) is None else (other, one)
+        message = f"{given!r} stands without {missing!r}"
+        yield Fault((*path, given), message, f"add {missing}, or leave {given} out")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, NewType
+from typing import Any, Literal
 
 import attrs
 from attrs import validators
 
+from agentrt.config.connection import ConnectionConfig
 from agentrt.config.fields import (
     address,
     bus_url,
@@ -26,15 +27,7 @@ from agentrt.config.fields import (
 from agentrt.config.fields import (
     headers as valid_headers,
 )
-
-#: Seconds, written as ``"30s"``, ``"5m"``, ``"1h30m"`` or ``"250ms"``.
-Duration = NewType("Duration", float)
-#: Bytes, written as ``"64MiB"``, ``"100MB"`` or ``"4096"``.
-Size = NewType("Size", int)
-#: A secret by reference, ``"env:NAME"`` or ``"file:PATH"``; its value is read when it is used and never printed.
-Secret = NewType("Secret", str)
-#: ``[a-z][a-z0-9-]{0,62}``: a fleet, an agent, a role, a tool server or a policy.
-Name = NewType("Name", str)
+from agentrt.config.scalars import Duration, Name, Secret, Size
 
 RestartType = Literal["permanent", "transient", "temporary"]
 
@@ -349,6 +342,7 @@ class AgentConfig:
     class_: str = required("newsroom:Editor", key="class", validator=class_path)
     role: Name | None = None
     mcp: tuple[Name, ...] = ()
+    connections: tuple[Name, ...] = ()
     manager: Name | None = None
     #: Takes the work while this agent's breaker is open; its manager does, where nobody is named.
     fallback: Name | None = None
@@ -384,4 +378,5 @@ class Config:
     policies: PoliciesConfig = attrs.field(factory=PoliciesConfig)
     actors: ActorsConfig = attrs.field(factory=ActorsConfig)
     mcp: McpConfig = attrs.field(factory=McpConfig)
+    connections: dict[Name, ConnectionConfig] = attrs.field(factory=dict)
     agents: dict[Name, AgentConfig] = required({"editor": {"class": "newsroom:Editor"}}, validator=not_empty)

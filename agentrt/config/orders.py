@@ -74,6 +74,9 @@ def orders(config: Config) -> Iterator[Order]:
     yield order(("inbox",), config.inbox, "keepalive", "ack_wait", why)
     why = "else the bus is never ready for long"
     yield order(("bus",), config.bus, "probe_interval", "probe_limit", why)
+    for name, connection in config.connections.items():
+        why = "else the connection is thrown away between two probes"
+        yield order(("connections", name), connection, "probe_interval", "probe_limit", why)
     for name, agent in config.agents.items():
         why = "else a task is over before it can count as stuck"
         yield order(("agents", name), agent, "progress_timeout", "task_timeout", why)

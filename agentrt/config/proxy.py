@@ -9,8 +9,9 @@ import attrs
 from attrs import validators
 
 from agentrt.config.fields import address, count, endpoint, not_empty, not_negative, positive, required, share
-from agentrt.config.model import BreakerConfig, BulkheadConfig, Duration, Name, Size
+from agentrt.config.model import BreakerConfig, BulkheadConfig
 from agentrt.config.problems import Fault, Invalid, KeyPath, shown
+from agentrt.config.scalars import Duration, Name, Size
 from agentrt.config.structure import structure_as
 
 _MIB = 1024 * 1024

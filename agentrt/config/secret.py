@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from agentrt.config.model import Secret
 from agentrt.config.problems import Invalid
+from agentrt.config.scalars import Secret
 
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:[^\0]+")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from agentrt.config.model import Config, McpServerConfig, Name
+from agentrt.config.model import Config, McpServerConfig
 from agentrt.config.problems import KeyPath
+from agentrt.config.scalars import Name
 from agentrt.policy import Resolved, resolve
 
 #: ``scope`` (``agents.NAME``, ``roles.NAME`` or ``global``), ``value`` and the scopes that it hides.

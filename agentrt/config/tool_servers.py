@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from agentrt.config.model import Config, McpServerConfig, Name
+from agentrt.config.model import Config, McpServerConfig
 from agentrt.config.problems import Fault, KeyPath, did_you_mean, dotted, shown
+from agentrt.config.scalars import Name
 from agentrt.config.servers import all_servers, path_of
 from agentrt.config.structure import Draft
 from agentrt.policy import NotConfigured, Resolved, resolve

@@ -8,7 +8,18 @@ from typing import Any
 
 import attrs
 
-from agentrt.agent import AgentSetup, Entry, Host, HostActor, InboxSetup, TaskActor, TaskBook, TaskClient, Tools
+from agentrt.agent import (
+    AgentSetup,
+    Connections,
+    Entry,
+    Host,
+    HostActor,
+    InboxSetup,
+    TaskActor,
+    TaskBook,
+    TaskClient,
+    Tools,
+)
 from agentrt.config import (
     AgentConfig,
     Config,
@@ -38,13 +49,15 @@ from agentrt.kernel import (
     WhenExhausted,
 )
 from agentrt.policy.watchdog import Limits
-from agentrt.ports import Bus, ToolSession
+from agentrt.ports import Bus, Connection, ToolSession
 from agentrt.tasks import Names, Task
 
 #: Seconds that a task may take to stop once it is cancelled.
 TASK_GRACE = 5.0
 #: What an inbox needs after its drain, to cut off and give back what did not end.
 INBOX_GRACE = 7.0
+#: What a connection needs beyond the time in which it is closed.
+CLOSE_MARGIN = 3.0
 
 
 @attrs.define(eq=False)
@@ -97,6 +110,7 @@ class Member:
         self._shared = shared
         self.bus = shared.open_bus(name)
         self.sessions = self._open_sessions()
+        self.connections = self._open_connections()
         self.memory = self._open_memory()
         #: Unix time of the last thing that it did.
         self.last_activity: float | None = None
@@ -111,6 +125,8 @@ class Member:
         checks = dict(self.bus.checks())
         for server, session in self.sessions.items():
             checks[f"mcp:{server}"] = (session.is_ready, session.reason)
+        for name, connection in self.connections.items():
+            checks[f"connection:{name}"] = (connection.is_ready, connection.reason)
         checks["memory_below_limit"] = self.memory.check()
         checks["workspace_writable"] = self._shared.workspace.check()
         if self.host.agent is None:
@@ -158,6 +174,7 @@ class Member:
             children=(
                 self._child("nats", "connection", self.bus, "connection"),
                 SupervisorSpec(id="tools", children=sessions, dynamic=True, when_exhausted=WhenExhausted.ESCALATE),
+                *self._connections_spec(),
                 self._child("memory-guard", "memory-guard", self.memory, "memory_guard"),
                 ChildSpec(id="host", factory=lambda: HostActor(self.host), when_exhausted=WhenExhausted.ESCALATE),
                 SupervisorSpec(id="work", dynamic=True, when_exhausted=WhenExhausted.ESCALATE),
@@ -170,6 +187,19 @@ class Member:
                 ),
             ),
         )
+
+    def _connections_spec(self) -> tuple[SupervisorSpec, ...]:
+        children = tuple(
+            self._child(
+                self._battery_of(name), name, connection, "connection", shutdown=self._stop_grace_of_connection(name)
+            )
+            for name, connection in self.connections.items()
+        )
+        # Most agents have none.
+        if not children:
+            return ()
+        escalate = WhenExhausted.ESCALATE
+        return (SupervisorSpec(id="connections", children=children, dynamic=True, when_exhausted=escalate),)
 
     def _child(self, battery: str, id_: str, handle: Any, policy: str, *, shutdown: float | None = None) -> ChildSpec:
         make = self._shared.batteries[battery]
@@ -186,7 +216,23 @@ class Member:
     def _stop_grace(self, server: str) -> float:
         return self._servers()[server].stop_grace
 
+    def _stop_grace_of_connection(self, name: str) -> float:
+        return self._shared.config.connections[Name(name)].close_timeout + CLOSE_MARGIN
+
     # Handles
+
+    def _battery_of(self, connection: str) -> str:
+        """Name the battery behind a connection: its kind, or the one that takes any class."""
+        kind = self._shared.config.connections[Name(connection)].kind
+        return "client" if ":" in kind else kind
+
+    def _open_connections(self) -> dict[str, Connection]:
+        opened: dict[str, Connection] = {}
+        for name in map(str, self.config.connections):
+            config = self._shared.config.connections[Name(name)]
+            battery = self._shared.batteries[self._battery_of(name)]
+            opened[name] = battery.open_handle(name, config, self._shared.folder)
+        return opened
 
     def _servers(self) -> dict[str, McpServerConfig]:
         resolved = servers_of(self._shared.config, Name(self.name))
@@ -218,6 +264,7 @@ class Member:
             path=f"{self.path}/host",
             client=TaskClient(self.bus, shared.names, self.name, shared.wall, self._report_sent),
             tools=Tools(self.name, self.sessions),
+            connections=Connections(self.name, self.connections),
             options=dict(self.config.options),
             events=self.breaker.events,
             known=frozenset(str(name) for name in shared.config.agents),

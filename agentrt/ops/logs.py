@@ -51,6 +51,7 @@ _KIND_LEVELS: tuple[tuple[int, tuple[str, ...]], ...] = (
                 "breaker_opened",
                 "unresponsive",
                 "retried",
+                "doubt",
             ),
         ),
     ),

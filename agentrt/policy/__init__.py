@@ -6,6 +6,7 @@ from agentrt.policy.backoff import FULL_JITTER, Backoff, ReconnectBackoff
 from agentrt.policy.breaker import TRANSITIONS, Breaker, BreakerEvent, BreakerState, Transition
 from agentrt.policy.bulkhead import Admission, Bulkhead
 from agentrt.policy.call_window import CallWindow
+from agentrt.policy.close_codes import judge_close, judge_handshake
 from agentrt.policy.complaint import Complaint, ConnectionVerdict, Judgement, judge_complaint
 from agentrt.policy.failures import Failure, FailureKind, SendState
 from agentrt.policy.flood import Action, FloodGate, GateReason, GateVerdict, MessageMeta
@@ -20,6 +21,7 @@ from agentrt.policy.redelivery import DeadLetter, DeadLetterReason, Redeliver, R
 from agentrt.policy.retry import GiveUp, GiveUpReason, Retry, RetryPolicy, RetryVerdict
 from agentrt.policy.retry_budget import RetryBudget
 from agentrt.policy.server_restart import RestartDelay, ServerRestart
+from agentrt.policy.setback import Pace, ReconnectPace, Setback
 from agentrt.policy.watchdog import Limits, LimitVerdict, judge, next_due
 
 __all__ = [
@@ -56,9 +58,11 @@ __all__ = [
     "MemoryVerdict",
     "MessageMeta",
     "NotConfigured",
+    "Pace",
     "PoolServer",
     "ProbeHealth",
     "ReconnectBackoff",
+    "ReconnectPace",
     "Redeliver",
     "Redelivery",
     "RedeliveryVerdict",
@@ -74,10 +78,13 @@ __all__ = [
     "SendState",
     "ServerPool",
     "ServerRestart",
+    "Setback",
     "Transition",
     "Verdict",
     "judge",
+    "judge_close",
     "judge_complaint",
+    "judge_handshake",
     "next_due",
     "resolve",
 ]

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from agentrt.ports.bus import Bus, BusMessage, Consumer, Delivery, Headers, KeyChange, Watch
+from agentrt.ports.connections import (
+    AdapterSetup,
+    ClientAdapter,
+    Connection,
+    ConnectionEnded,
+    ConnectionUnavailable,
+    MessageRefused,
+)
 from agentrt.ports.errors import (
     BusError,
     BusRefused,
@@ -24,6 +32,7 @@ from agentrt.ports.tools import BatteryMissing, ToolError, ToolSession
 from agentrt.ports.topology import BucketSpec, ConsumerSpec, Difference, Finding, Json, StreamSpec, Topology
 
 __all__ = [
+    "AdapterSetup",
     "BatteryMissing",
     "BucketSpec",
     "Bus",
@@ -32,6 +41,10 @@ __all__ = [
     "BusRefused",
     "BusUnavailable",
     "BusUse",
+    "ClientAdapter",
+    "Connection",
+    "ConnectionEnded",
+    "ConnectionUnavailable",
     "Consumer",
     "ConsumerSpec",
     "Delivery",
@@ -44,6 +57,7 @@ __all__ = [
     "KeyExists",
     "LimitReached",
     "MessageDropped",
+    "MessageRefused",
     "NoResponders",
     "PayloadTooLarge",
     "PermissionDenied",

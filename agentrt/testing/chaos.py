@@ -1,4 +1,4 @@
-"""Faults to order, in a fleet under test: of its tool servers, and of the bus in memory."""
+"""Faults to order, in a fleet under test: of its tool servers and connections, and of the bus in memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from agentrt.fleet import Fleet
+from agentrt.testing.connections import InProcessConnection
 from agentrt.testing.tools import InProcessSession
 
 
@@ -20,12 +21,20 @@ class Chaos:
     Args:
         fleet: The fleet.
         sessions: Tool servers, by agent and server.
+        connections: Other connections, by agent and name.
         broker: The broker in memory.
     """
 
-    def __init__(self, fleet: Fleet, sessions: Mapping[tuple[str, str], InProcessSession], broker: Any) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        sessions: Mapping[tuple[str, str], InProcessSession],
+        connections: Mapping[tuple[str, str], InProcessConnection],
+        broker: Any,
+    ) -> None:
         self._fleet = fleet
         self._sessions = sessions
+        self._connections = connections
         self._broker = broker
 
     # Tool servers
@@ -49,7 +58,23 @@ class Chaos:
             restart.cancel()
             session.restore()
 
-    # An agent's connection
+    # Other connections
+
+    @asynccontextmanager
+    async def cut(self, path: str) -> AsyncIterator[None]:
+        """Cut a connection, named as ``editor/connections/feed``."""
+        agent, _, name = path.partition("/connections/")
+        if (agent, name) not in self._connections:
+            known = ", ".join(f"{agent}/connections/{name}" for agent, name in self._connections) or "none"
+            raise LookupError(f"no connection at {path!r}; there are: {known}")
+        connection = self._connections[agent, name]
+        connection.cut()
+        try:
+            yield
+        finally:
+            connection.restore()
+
+    # An agent's connection to the bus
 
     @asynccontextmanager
     async def disconnect(self, agent: str) -> AsyncIterator[None]:

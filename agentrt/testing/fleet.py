@@ -17,6 +17,7 @@ from agentrt.kernel import Actor, Event, EventStream
 from agentrt.ports import Json, ServerStatus
 from agentrt.tasks import Outcome, Priority, Status
 from agentrt.testing.chaos import Chaos
+from agentrt.testing.connections import InProcessConnection
 from agentrt.testing.tools import InProcessSession
 
 #: Unix time at which every test begins: 2026-01-01T00:00:00Z.
@@ -78,33 +79,38 @@ async def fleet_under_test(
     *,
     seed: int = 0,
     tools: Mapping[str, object] | None = None,
+    connections: Mapping[str, object] | None = None,
     classes: Mapping[str, type[Agent]] | None = None,
     bus: Any = None,
 ) -> AsyncIterator[FleetUnderTest]:
     """Run a whole fleet inside a test, in virtual time with the test's ``autojump_clock``.
 
     The bus is in memory. A tool server that is given by ``command`` cannot run in virtual time, so each one is replaced
-    by an object in *tools*, whose public async methods are its tools.
+    by an object in *tools*, whose public async methods are its tools; and so is each connection, by one in
+    *connections*, which has the methods that the agents use.
 
     Args:
         config: Path of a ``config.toml``, or what :func:`agentrt.load` returned.
         seed: For all that is drawn by chance.
         tools: Objects by the name of the server that they stand in for.
+        connections: Objects by the name of the connection that they stand in for.
         classes: Agents' classes by the agent's name, instead of those that the configuration names.
         bus: The ``bus`` of an earlier fleet under test, to begin with what that one left behind.
 
     Raises:
-        LookupError: A server of the configuration has no stand-in.
+        LookupError: A server or a connection of the configuration has no stand-in.
     """
     loaded = config if isinstance(config, Loaded) else load(Path(config), {})
-    stand_ins = dict(tools or {})
-    _check_all_replaced(loaded, stand_ins)
+    stand_ins, in_process = dict(tools or {}), _Connections(dict(connections or {}))
+    _check_all_replaced(loaded, stand_ins, in_process.stand_ins)
     bus = bus or Batteries()["memory-bus"].sharing()  # type: ignore[attr-defined]
     batteries = Batteries(
         {
             "nats": bus,
             "nats-server": _NoServer,
             "mcp-session": _Sessions(stand_ins),
+            "websocket": in_process,
+            "client": in_process,
             "memory-guard": _NoGuard,
         }
     )
@@ -126,15 +132,27 @@ async def fleet_under_test(
             for server, session in member.sessions.items()
             if isinstance(session, InProcessSession)
         }
-        yield FleetUnderTest(fleet, Chaos(fleet, sessions, bus.broker), events, bus)
+        cuttable = {
+            (name, connection): found
+            for name, member in fleet.members.items()
+            for connection, found in member.connections.items()
+            if isinstance(found, InProcessConnection)
+        }
+        yield FleetUnderTest(fleet, Chaos(fleet, sessions, cuttable, bus.broker), events, bus)
 
 
-def _check_all_replaced(loaded: Loaded, tools: Mapping[str, object]) -> None:
+def _check_all_replaced(loaded: Loaded, tools: Mapping[str, object], connections: Mapping[str, object]) -> None:
     used = {str(server) for agent in loaded.config.agents for server in servers_of(loaded.config, agent)}
     if missing := sorted(used - set(tools)):
         raise LookupError(
             f"tool servers without a stand-in: {', '.join(missing)}; a command cannot run in virtual time, so pass "
             f"tools={{{missing[0]!r}: SomeObject()}}, whose async methods are the tools"
+        )
+    wanted = {str(name) for agent in loaded.config.agents.values() for name in agent.connections}
+    if missing := sorted(wanted - set(connections)):
+        raise LookupError(
+            f"connections without a stand-in: {', '.join(missing)}; a network cannot run in virtual time, so pass "
+            f"connections={{{missing[0]!r}: SomeObject()}}, which has the methods that the agents use"
         )
 
 
@@ -162,6 +180,21 @@ class _Sessions:
     def __call__(self, session: InProcessSession) -> Actor:
         """Make its actor."""
         return _Idle(session)
+
+
+class _Connections:
+    """The battery of connections in process."""
+
+    def __init__(self, stand_ins: Mapping[str, object]) -> None:
+        self.stand_ins = stand_ins
+
+    def open_handle(self, name: str, *_: object) -> InProcessConnection:
+        """Make one connection of one agent."""
+        return InProcessConnection(self.stand_ins[name], name=name)
+
+    def __call__(self, connection: InProcessConnection) -> Actor:
+        """Make its actor."""
+        return _Idle(connection)
 
 
 class _NoServer(_Idle):

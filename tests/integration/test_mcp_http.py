@@ -13,8 +13,8 @@ import trio
 from web_process import Web
 
 from actors.mcp_session import McpSession, McpToolSession
-from agentrt.config import ServerPolicies
-from agentrt.config.model import McpServerConfig, Secret
+from agentrt.config import Secret, ServerPolicies
+from agentrt.config.model import McpServerConfig
 from agentrt.kernel import ChildSpec, Event, EventStream, SupervisorSpec, open_runtime
 from agentrt.policy import Backoff, RetryPolicy, ServerRestart
 from agentrt.ports import ToolError

@@ -150,6 +150,7 @@ def test_every_required_key_has_an_example_that_is_valid():
     assert found == {
         ("FleetConfig", "name"),
         ("AgentConfig", "class"),
+        ("ConnectionConfig", "kind"),
         ("Config", "schema"),
         ("Config", "fleet"),
         ("Config", "agents"),

@@ -23,6 +23,7 @@ TABLES = {
     "[log]": model.LogConfig,
     "[registry]": model.RegistryConfig,
     "[mcp.global.SERVER]": model.McpServerConfig,
+    "[connections.NAME]": model.ConnectionConfig,
     "[policies.retry.NAME]": model.RetryConfig,
     "[policies.breaker.NAME]": model.BreakerConfig,
     "[policies.bulkhead.NAME]": model.BulkheadConfig,

@@ -12,7 +12,9 @@ NAME = "a name has up to 63 lower-case letters, digits and hyphens, and begins w
 SECRET = 'write "env:NAME" or "file:PATH", never the secret itself'
 LISTEN = 'write "127.0.0.1:8080" for this machine only, "0.0.0.0:8080" for all addresses'
 URL = 'write "nats://host:4222" or "tls://host:4222", several of them with commas between'
-KEYS = "schema, fleet, bus, inbox, flood_gate, memory, health, log, registry, policies, actors, mcp, agents"
+KEYS = (
+    "schema, fleet, bus, inbox, flood_gate, memory, health, log, registry, policies, actors, mcp, connections, agents"
+)
 
 
 @pytest.mark.parametrize(
@@ -24,8 +26,8 @@ KEYS = "schema, fleet, bus, inbox, flood_gate, memory, health, log, registry, po
         (
             '"a key".b = 1',
             (
-                '6: agents.editor."a key": unknown key; the keys here are class, role, mcp, manager, fallback, '
-                "critical, task_timeout, progress_timeout, max_concurrent_tasks, breaker, bus, options"
+                '6: agents.editor."a key": unknown key; the keys here are class, role, mcp, connections, manager, '
+                "fallback, critical, task_timeout, progress_timeout, max_concurrent_tasks, breaker, bus, options"
             ),
         ),
         ("class_ = 1", '6: agents.editor.class_: unknown key; did you mean "class"?'),
@@ -35,7 +37,7 @@ KEYS = "schema, fleet, bus, inbox, flood_gate, memory, health, log, registry, po
         (
             "options.x = 1\nlog.level = 1",
             (
-                "7: agents.editor.log: unknown key; the keys here are class, role, mcp, manager, "
+                "7: agents.editor.log: unknown key; the keys here are class, role, mcp, connections, manager, "
                 "fallback, critical, task_timeout, progress_timeout, max_concurrent_tasks, breaker, bus, options"
             ),
         ),

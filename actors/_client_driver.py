@@ -1,0 +1,289 @@
+"""Keeps a client connected: connect, restore, probe, throw away, again, for ever."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import attrs
+import trio
+
+from agentrt.policy import Health, Pace, ProbeHealth, Setback
+from agentrt.ports import ConnectionEnded
+
+if TYPE_CHECKING:
+    from actors.client import ManagedClient
+    from agentrt.kernel.events import Event
+
+C = TypeVar("C")
+T = TypeVar("T")
+_LEAST_GAP = 0.1
+_CANCELLED = "its tasks were cancelled"
+
+
+@attrs.frozen
+class End:
+    """Why a client, or an attempt to make one, came to its end."""
+
+    reason: str
+    setback: Setback = attrs.field(factory=Setback)
+
+
+@attrs.define
+class _Outage:
+    """From the loss of one client that lived until the next one does."""
+
+    since: float
+    last: End
+    attempt: int = 0
+    told: str = ""
+    lost: Event | None = None
+
+
+class Ending:
+    """The end of one client: the first reason that is told counts."""
+
+    def __init__(self) -> None:
+        self._came = trio.Event()
+        self.end: End | None = None
+        #: Whether its tasks are cancelled because it is thrown away.
+        self.is_released = False
+
+    def tell(self, end: End) -> End:
+        """Say that it ended; return the reason that counts, for later ones follow from the first."""
+        if self.end is None:
+            self.end = end
+            self._came.set()
+        return self.end
+
+    async def wait(self) -> End:
+        """Wait until it ended."""
+        await self._came.wait()
+        assert self.end is not None
+        return self.end
+
+
+@attrs.define
+class ClientDriver(Generic[C]):
+    """One owner of recovery for one client library.
+
+    A rebuild happens inside: it is no crash, and costs no restart.
+
+    Args:
+        client: The handle.
+        emit: Publishes an event, as :meth:`agentrt.kernel.Actor.emit`.
+        progress: Called at each answered probe.
+        jitter: A source of numbers from 0 to 1.
+    """
+
+    client: ManagedClient[C]
+    emit: Callable[..., Event]
+    progress: Callable[[str], None]
+    jitter: Callable[[], float]
+    _live_since: float | None = attrs.field(init=False, default=None)
+    _lost: Event | None = attrs.field(init=False, default=None)
+
+    async def run(self) -> None:
+        """Keep the client connected until cancelled."""
+        outage = _Outage(trio.current_time(), End("not started"))
+        while True:
+            outage.attempt += 1
+            if outage.attempt > 1 or outage.lost is not None:
+                elapsed = trio.current_time() - outage.since
+                pace = self.client.settings.pace
+                await trio.sleep(pace.delay(outage.last.setback, outage.attempt, elapsed, self.jitter()))
+            self._live_since = self._lost = None
+            end = await self._incarnation(outage)
+            outage = self._next_outage(outage, end)
+
+    def _next_outage(self, outage: _Outage, end: End) -> _Outage:
+        now = trio.current_time()
+        if self._live_since is None:
+            self.client.counted.attempts_failed += 1
+            outage.last = end
+            if end.reason != outage.told or _is_power_of_two(outage.attempt):
+                self._tell_failed(outage, end)
+            return outage
+        # One that died young is no end of the outage: else one that is killed at once would be made in a tight loop.
+        lived = now - self._live_since
+        attempt = outage.attempt if lived < self.client.settings.probe_interval else 0
+        return _Outage(now, end, attempt, lost=self._lost)
+
+    def _tell_failed(self, outage: _Outage, end: End) -> None:
+        # What does not pass by itself needs a person, so it is loud.
+        kind = "connection_failing" if end.setback.pace is Pace.RARELY else "connection_attempt_failed"
+        outage.told = end.reason
+        self._emit(kind, cause=outage.lost, attempt=outage.attempt, reason=end.reason, advice=end.setback.advice)
+
+    async def _incarnation(self, outage: _Outage) -> End:
+        """Make one client and serve it to its end; return why it ended."""
+        if outage.lost is not None and _is_power_of_two(outage.attempt):
+            self._emit("connection_rebuilding", cause=outage.lost, attempt=outage.attempt, seconds=_since(outage))
+        ending = Ending()
+        try:
+            async with trio.open_nursery() as around:
+                nursery = await around.start(_hold, ending)
+                try:
+                    await self._live(nursery, ending, outage)
+                finally:
+                    ending.is_released = True
+                    nursery.cancel_scope.cancel()
+        except* Exception as failed:  # noqa: BLE001 - whatever a library's task or an adapter raises ends its client.
+            ending.tell(_end_of(failed))
+        end = ending.tell(End(_CANCELLED))
+        self._tell_loss(ending)
+        self.client.taken(end.reason)
+        return end
+
+    async def _live(self, nursery: trio.Nursery, ending: Ending, outage: _Outage) -> None:
+        settings, adapter = self.client.settings, self.client.adapter
+        deadline = trio.current_time() + settings.connect_timeout
+        client = await self._attempt(deadline, lambda: adapter.connect(nursery))
+        try:
+            await self._attempt(deadline, lambda: adapter.restore(client))
+            self._opened(client, outage)
+            await self._serve(client, ending)
+        finally:
+            self._tell_loss(ending)
+            self.client.taken(ending.end.reason if ending.end is not None else "stopped")
+            with trio.move_on_after(settings.close_timeout, shield=True):
+                await self._close(client)
+
+    async def _attempt(self, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
+        """Do a step of an attempt to connect.
+
+        Raises:
+            ConnectionEnded: The time of the attempt is over.
+        """
+        with trio.CancelScope(deadline=deadline):
+            return await step()
+        seconds = self.client.settings.connect_timeout
+        raise ConnectionEnded(f"not connected and restored within {seconds:g} s")
+
+    async def _close(self, client: C) -> None:
+        try:
+            await self.client.adapter.close(client)
+        except Exception as error:  # noqa: BLE001 - it is thrown away in any case, and its tasks are cancelled.
+            self._emit("connection_close_failed", reason=describe(error))
+
+    def _opened(self, client: C, outage: _Outage) -> None:
+        self._live_since = trio.current_time()
+        self.client.given(client)
+        if outage.lost is None:
+            self._emit("connection_opened", attempt=outage.attempt)
+            return
+        self.client.counted.rebuilds += 1
+        self._emit("connection_rebuilt", cause=outage.lost, attempt=outage.attempt, seconds=_since(outage))
+
+    def _tell_loss(self, ending: Ending) -> None:
+        """Say that it is lost before anything is done about it; once."""
+        end = ending.end
+        if self._live_since is None or end is None or self._lost is not None:
+            return
+        self.client.counted.losses += 1
+        self._lost = self._emit("connection_lost", reason=end.reason, advice=end.setback.advice)
+
+    async def _serve(self, client: C, ending: Ending) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, client, ending)
+            nursery.start_soon(self._probe, client, ending)
+            nursery.start_soon(self._end_on_request, ending)
+            await ending.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _watch(self, client: C, ending: Ending) -> None:
+        try:
+            ending.tell(End(await self.client.adapter.closed(client)))
+        except Exception as error:  # noqa: BLE001 - an adapter that cannot say why it is closed is closed.
+            ending.tell(_end_of(error))
+
+    async def _end_on_request(self, ending: Ending) -> None:
+        ending.tell(End(await self.client.wait_request()))
+
+    async def _probe(self, client: C, ending: Ending) -> None:
+        settings = self.client.settings
+        health = ProbeHealth(settings.probe_limit)
+        health.connected(trio.current_time())
+        due = trio.current_time() + settings.probe_limit
+        while True:
+            sent = trio.current_time()
+            health.sent(sent)
+            trouble = await self._probe_once(client, ending, min(settings.probe_timeout, due - sent))
+            now = trio.current_time()
+            if not trouble:
+                health.answered(now)
+                due = now + settings.probe_limit
+                self.client.round_trip = health.round_trip
+                self.progress("probe")
+            elif health.verdict(now) is Health.UNHEALTHY:
+                ending.tell(End(f"no probe was answered for {settings.probe_limit:g} s ({trouble})"))
+                return
+            self._judged(trouble)
+            # Nearer the limit more closely, so that a library that comes back just before it is seen to.
+            soon = math.inf if not trouble else now + max(_LEAST_GAP, (due - now) / 2)
+            await trio.sleep_until(min(sent + settings.probe_interval, soon))
+
+    async def _probe_once(self, client: C, ending: Ending, timeout: float) -> str:
+        """Probe; return what is wrong, or nothing."""
+        try:
+            with trio.move_on_after(max(0.0, timeout)):
+                await self.client.adapter.probe(client)
+                return ""
+        except ConnectionEnded as ended:
+            ending.tell(End(str(ended), ended.setback))
+            return str(ended)
+        except Exception as error:  # noqa: BLE001 - while a library reconnects its calls may fail in any way.
+            return describe(error)
+        return "no answer"
+
+    def _judged(self, trouble: str) -> None:
+        """Tell of a change: it does not answer, which its library may mend by itself, or it answers again."""
+        if trouble:
+            self.client.counted.probes_failed += 1
+        if bool(trouble) == bool(self.client.suspicion):
+            return
+        self.client.suspect(trouble)
+        if trouble:
+            self._emit("connection_unresponsive", reason=trouble)
+        else:
+            self._emit("connection_responsive")
+
+    def _emit(self, kind: str, *, cause: Event | None = None, **fields: object) -> Event:
+        return self.emit(kind, cause=cause, connection=self.client.name, **fields)
+
+
+async def _hold(ending: Ending, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:  # noqa: ASYNC114 - it is started.
+    """Hold the nursery of a client's own tasks; shielded, because a client that is closed in order needs them."""
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.shield = True
+        task_status.started(nursery)
+        await trio.Event().wait()
+    # A library may also cancel the nursery that its tasks are in.
+    if not ending.is_released:
+        ending.tell(End(_CANCELLED))
+
+
+def describe(error: BaseException) -> str:
+    """Say in one line what went wrong."""
+    said = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _end_of(error: BaseException) -> End:
+    """Find what a failure says of the next attempt: the first part of a group that is no group counts."""
+    while isinstance(error, BaseExceptionGroup):
+        ended = error.subgroup(ConnectionEnded)
+        error = (ended or error).exceptions[0]
+    if isinstance(error, ConnectionEnded):
+        return End(str(error), error.setback)
+    return End(describe(error))
+
+
+def _since(outage: _Outage) -> float:
+    return round(trio.current_time() - outage.since, 3)
+
+
+def _is_power_of_two(number: int) -> bool:
+    # Often at first and ever more rarely: an outage of an hour is not an hour of events.
+    return number & (number - 1) == 0
