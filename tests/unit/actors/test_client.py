@@ -164,7 +164,7 @@ async def test_a_client_that_does_not_answer_is_thrown_away_at_the_limit(autojum
         assert "no probe was answered for 5 s (no answer)" == lost.fields["reason"]
         unresponsive = world.one("connection_unresponsive")
         assert unresponsive.id < lost.id
-        assert world.managed.statistics().probes_failed >= 2
+        assert world.managed.statistics().probes_failed >= 1
 
 
 async def test_a_library_that_reconnects_by_itself_is_left_alone(autojump_clock: Clock):
