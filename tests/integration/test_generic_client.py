@@ -21,6 +21,7 @@ class LineClient:
         self._stream = stream
         self._answers: list[str] = []
         self._answered = trio.Condition()
+        self._asking = trio.Lock()
         self.ended = trio.Event()
 
     async def read(self) -> None:
@@ -34,11 +35,13 @@ class LineClient:
         self.ended.set()
 
     async def ask(self, line: str) -> str:
-        await self._stream.send_all(line.encode() + b"\n")
-        async with self._answered:
-            while not self._answers:
-                await self._answered.wait()
-            return self._answers.pop(0)
+        # One after the other: an answer does not say what it answers.
+        async with self._asking:
+            await self._stream.send_all(line.encode() + b"\n")
+            async with self._answered:
+                while not self._answers:
+                    await self._answered.wait()
+                return self._answers.pop(0)
 
     async def aclose(self) -> None:
         await self._stream.aclose()
