@@ -100,7 +100,7 @@ def test_a_script_gets_the_same_as_json(tmp_path: Path) -> None:
 
 
 def test_no_subject_takes_all_of_something(tmp_path: Path) -> None:
-    """Only acknowledgements and answers end in a wildcard for the rest, and the registry, which the fleet alone keeps."""
+    """Only acknowledgements, answers, and the registry, which the fleet alone keeps, end in a wildcard for the rest."""
     endless = ("$JS.ACK.newsroom-", "_INBOX_news", "$KV.newsroom-registry.")
     for user in json.loads(export(tmp_path, "", "--format", "json").stdout)["users"]:
         allowed = user["permissions"]["publish"]["allow"] + user["permissions"]["subscribe"]["allow"]
