@@ -103,8 +103,11 @@ async def test_who_starts_others_for_ever_is_ended_too(mark):
 
 
 FLEET = """
-import os, sys, trio
+import os, signal, sys, trio
 from actors._reaped import Reaper
+
+# A shell starts what runs in its background with SIGINT ignored, and that is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main():
     process = await Reaper().spawn(sys.argv[1:], env=dict(os.environ), cwd=None)
