@@ -27,16 +27,7 @@ from actors._nats_watch import KeyWatch
 from actors._subjects import check_headers, check_key, check_keys, check_size, check_subject, is_plain, payload_size
 from agentrt.config import BusConfig
 from agentrt.kernel import Actor
-from agentrt.ports import (
-    BusError,
-    BusMessage,
-    BusRefused,
-    BusUnavailable,
-    Finding,
-    Headers,
-    KeyExists,
-    Topology,
-)
+from agentrt.ports import BusError, BusMessage, BusRefused, BusUnavailable, Finding, Headers, KeyExists, Topology
 
 __all__ = ["NatsBus", "NatsConnection", "NatsDelivery", "NatsSettings", "NatsStatistics", "bridge"]
 
@@ -45,7 +36,6 @@ _PAUSE_AFTER = 256
 _BROWSE_TIMEOUT = 30.0
 _WATCH_TIMEOUT = 30.0
 _COMPARE_RETRY = 0.2
-
 
 _Subscribed = TypeVar("_Subscribed", bound=Subscription)
 
