@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVarTup
 
 from agentrt.kernel.clockwork import Timer
 from agentrt.kernel.errors import DeathPact, UnexpectedMessage
-from agentrt.kernel.handlers import Receive, handlers_of, receiver
+from agentrt.kernel.handlers import Receivers, handlers_of
 from agentrt.kernel.messages import M, current_serving
 from agentrt.kernel.notices import living
 from agentrt.kernel.watching import Down, Monitor, link, unlink
@@ -66,9 +66,9 @@ class Actor(Generic[M]):
         await self.context.incarnation.serve()
         return None
 
-    def receiver(self) -> Receive:
-        """Make the function that takes each message to its handler; asked for once, when the mailbox is served."""
-        return receiver(self, self._handlers)
+    def receivers(self) -> Receivers:
+        """Make the table that tells what handles a message; asked for once, when the mailbox is served."""
+        return Receivers(self, self._handlers)
 
     async def handle(self, message: M) -> object:
         """Handle a message that has no handler of its own; what it returns answers a call.

@@ -99,7 +99,7 @@ class Cell:
         self.name = name
         self.path: str = f"{parent.path}/{name}" if parent is not None else name
         self.runtime = runtime
-        self.mailbox = Mailbox(mailbox)
+        self.mailbox = Mailbox(mailbox, self)
         self.redeliveries = mailbox.redeliveries
         self.ref: ActorRef[Any] = ActorRef(self)
         self.counts = Counts()

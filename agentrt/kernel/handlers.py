@@ -86,19 +86,21 @@ def handlers_of(actor_class: type[Actor[Any]]) -> dict[type, str]:
     return table
 
 
-def receiver(actor: Actor[Any], table: dict[type, str]) -> Receive:
-    """Make the function that gives a message to the method of *actor* that handles it."""
-    if not table:
-        return actor.handle
-    # Classes that are met are added to it: what handles one is looked for once.
-    bound: dict[type, Receive] = {}
+class Receivers(dict[type, Receive]):
+    """Which method of an actor handles the messages of a class; a class is looked for once, when it is first met.
 
-    def receive(message: Any) -> Awaitable[object]:
-        kind = type(message)
-        handler = bound.get(kind)
-        if handler is None:
-            name = table.get(kind) or next((table[base] for base in kind.__mro__ if base in table), "handle")
-            handler = bound[kind] = getattr(actor, name)
-        return handler(message)
+    Args:
+        actor: The actor.
+        table: What :func:`handlers_of` collected of its class.
+    """
 
-    return receive
+    def __init__(self, actor: Actor[Any], table: dict[type, str]) -> None:
+        self._actor = actor
+        self._table = table
+
+    def __missing__(self, kind: type) -> Receive:
+        """Look for it: the most specific class wins."""
+        name = next((self._table[base] for base in kind.__mro__ if base in self._table), "handle")
+        handler: Receive = getattr(self._actor, name)
+        self[kind] = handler
+        return handler

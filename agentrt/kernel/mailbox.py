@@ -11,7 +11,7 @@ import trio
 
 from agentrt.kernel.errors import MailboxFull
 from agentrt.kernel.mailbox_spec import MailboxSpec, MailboxStatistics, Overflow
-from agentrt.kernel.messages import Call, Cast, Stage
+from agentrt.kernel.messages import Call, Stage, enveloped, is_settled
 from agentrt.kernel.stash import Stash
 from agentrt.kernel.waiting import Waiting
 
@@ -29,8 +29,13 @@ class Mailbox:
 
     What most actors never use (lanes, blocked senders, a stash) is made when it is needed.
 
+    Args:
+        spec: What it holds, and what it does when it is full.
+        owner: Whose mailbox it is.
+
     Attributes:
-        messages: The ordinary lane. The reader that is on the path of every message takes from it without :meth:`pop`.
+        messages: The ordinary lane: envelopes, and casts as they are. The reader that is on the path of every message
+            takes from it without :meth:`pop`.
         urgent: How many items wait in the lanes that go before it.
         blocked: How many messages wait for room.
     """
@@ -41,6 +46,7 @@ class Mailbox:
         "_is_open",
         "_lanes",
         "_limit",
+        "_owner",
         "_reader",
         "_received",
         "_rejected",
@@ -53,9 +59,10 @@ class Mailbox:
         "urgent",
     )
 
-    def __init__(self, spec: MailboxSpec) -> None:
+    def __init__(self, spec: MailboxSpec, owner: Cell) -> None:
         self._spec = spec
-        self.messages: deque[Envelope] = deque()
+        self._owner = owner
+        self.messages: deque[Any] = deque()
         self.urgent = 0
         self.blocked = 0
         # By rank: 0 is the control lane, then comes one for each class that has priority. The ordinary lane is last.
@@ -97,11 +104,12 @@ class Mailbox:
         self._control_waits += 1
         self.wake()
 
-    def accept(self, message: Any, target: Cell) -> bool:
-        """Take a cast and return True where it is simple: it is open, has room, blocks when full and has one lane."""
-        if len(self.messages) >= self._limit:
+    def accept(self, item: Any) -> bool:
+        """Take a call, or a cast as it is, where it is simple: it is open, has room, blocks when full, has one lane."""
+        messages = self.messages
+        if len(messages) >= self._limit:
             return False
-        self.messages.append(Cast(message, target))
+        messages.append(item)
         self._received += 1
         if self._reader is not None:
             self.wake()
@@ -110,7 +118,7 @@ class Mailbox:
     def put_nowait(self, envelope: Envelope) -> bool:
         """Put a message in, or raise :class:`MailboxFull`; return whether the oldest one was dropped for it."""
         drops = self._is_full()
-        if drops and not (self._spec.overflow is Overflow.DROP_OLDEST and self._drop_oldest(self._rank(envelope))):
+        if drops and not self._drop_oldest(self._spec.rank_of(envelope.message)):
             self._rejected += 1
             raise MailboxFull(f"{len(self)} messages wait; the mailbox holds {self._spec.capacity}")
         self.put_extra(envelope)
@@ -118,11 +126,7 @@ class Mailbox:
 
     def put_call(self, envelope: Envelope) -> bool:
         """Put a call in, as :meth:`put_nowait`; where the policy is to block, it waits for room with its caller."""
-        if len(self.messages) < self._limit:
-            self.messages.append(envelope)
-            self._received += 1
-            if self._reader is not None:
-                self.wake()
+        if self.accept(envelope):
             return False
         if self._spec.overflow is Overflow.BLOCK and self._is_full():
             self._block(envelope, None)
@@ -161,9 +165,7 @@ class Mailbox:
     def put_extra(self, envelope: Envelope) -> None:
         """Put a message in whatever the fill is: for what is bounded otherwise, as an actor's own timers are."""
         self._received += 1
-        lane = self._lane(self._rank(envelope)) if self._spec.priorities else self.messages
-        lane.append(envelope)
-        self.urgent += lane is not self.messages
+        self._line_for(envelope).append(envelope)
         self.wake()
 
     def discard(self, envelope: Envelope, stage: Stage) -> None:
@@ -195,13 +197,13 @@ class Mailbox:
         if self.urgent and (item := self.pop_urgent()) is not None:
             return item
         while self.messages:
-            envelope = self.messages.popleft()
-            if envelope.stage is Stage.SETTLED:
+            item = self.messages.popleft()
+            if is_settled(item):
                 self.met_stale()
                 continue
             if self.blocked:
                 self.let_in_blocked()
-            return envelope
+            return enveloped(item, self._owner)
         return None
 
     def pop_urgent(self) -> Any | None:
@@ -279,19 +281,18 @@ class Mailbox:
     def put_back(self, envelope: Envelope) -> None:
         """Put a message that was taken out before all others in its lane."""
         envelope.move(Stage.QUEUED)
-        lane = self._lane(self._rank(envelope))
-        lane.appendleft(envelope)
-        self.urgent += lane is not self.messages
+        self._line_for(envelope).appendleft(envelope)
         self.wake()
 
     def take_out(self, envelope: Envelope) -> bool:
         """Take a message out that was stashed, or put back since; return whether it was there and not yet settled."""
         if envelope.stage is Stage.SETTLED:
             return False
-        lane = self._lane(self._rank(envelope))
-        for place in (self._stash, lane):
-            if place and envelope in place:
-                place.remove(envelope)
+        lane = self._lane(self._spec.rank_of(envelope.message))
+        for place in filter(None, (self._stash, lane)):
+            # By identity: a message may say that it equals anything.
+            for at in [at for at, item in enumerate(place) if item is envelope]:
+                del place[at]
                 self.urgent -= place is lane and lane is not self.messages
                 if self.blocked:
                     self.let_in_blocked()
@@ -325,7 +326,8 @@ class Mailbox:
         Whoever owns it puts nothing more in until it is opened again.
         """
         self._is_open = False
-        left: list[Envelope] = [*chain(*self._lanes[1:], self.messages, self._stash or (), self._waiting or ())]
+        waiting = chain(*self._lanes[1:], self.messages, self._stash or (), self._waiting or ())
+        left = [enveloped(item, self._owner) for item in waiting]
         if self._waiting is not None:
             self._waiting.send_away(error)
             self._waiting = None
@@ -352,21 +354,13 @@ class Mailbox:
     def _block(self, envelope: Envelope, sender: trio.lowlevel.Task | None) -> None:
         if self._waiting is None:
             self._waiting = Waiting(2 + len(self._spec.priorities))
-        self._waiting.add(envelope, self._rank(envelope), sender)
+        self._waiting.add(envelope, self._spec.rank_of(envelope.message), sender)
         self.blocked += 1
 
     def _unblock(self, envelope: Envelope) -> bool:
         was_there = self._waiting is not None and self._waiting.remove(envelope)
         self.blocked -= was_there
         return was_there
-
-    def _rank(self, envelope: Envelope) -> int:
-        rank = 1
-        for kind in self._spec.priorities:
-            if isinstance(envelope.message, kind):
-                break
-            rank += 1
-        return rank
 
     def _lane(self, rank: int) -> deque[Any]:
         if rank > len(self._spec.priorities):
@@ -375,8 +369,15 @@ class Mailbox:
             self._lanes = tuple(deque() for _ in range(1 + len(self._spec.priorities)))
         return self._lanes[rank]
 
+    def _line_for(self, envelope: Envelope) -> deque[Any]:
+        lane = self._lane(self._spec.rank_of(envelope.message)) if self._spec.priorities else self.messages
+        self.urgent += lane is not self.messages
+        return lane
+
     def _drop_oldest(self, rank: int) -> bool:
-        """Drop the oldest of what has the least priority, unless that is more than *rank* has."""
+        """Drop the oldest of what has the least priority, where the policy is that, unless it has more than *rank*."""
+        if self._spec.overflow is not Overflow.DROP_OLDEST:
+            return False
         for least in range(1 + len(self._spec.priorities), rank - 1, -1):
             lane = self._lane(least)
             while lane:
@@ -391,7 +392,7 @@ class Mailbox:
 
     def _throw_out_stale(self) -> None:
         for lane in (self.messages, *self._lanes[1:]):
-            alive = [envelope for envelope in lane if envelope.stage is not Stage.SETTLED]
+            alive = [item for item in lane if not is_settled(item)]
             self.urgent -= (len(lane) - len(alive)) * (lane is not self.messages)
             lane.clear()
             lane.extend(alive)

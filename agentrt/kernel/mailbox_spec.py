@@ -47,6 +47,13 @@ class MailboxSpec:
     stash: int = attrs.field(default=256, validator=validators.ge(0))
     redeliveries: int = attrs.field(default=0, validator=validators.ge(0))
 
+    def rank_of(self, message: object) -> int:
+        """Say in which line *message* goes; 0 is the control lane's, so the first class that has priority has 1."""
+        for rank, kind in enumerate(self.priorities, start=1):
+            if isinstance(message, kind):
+                return rank
+        return 1 + len(self.priorities)
+
 
 @attrs.frozen
 class MailboxStatistics:

@@ -125,6 +125,9 @@ class Envelope:
 class Cast(Envelope):
     """A message that nobody waits for.
 
+    There is nothing to be said of most of them, so most lie in the mailbox as they are, and get an envelope only when
+    they have to be kept: set aside, given back, or asked about by what their handler calls.
+
     Args:
         message: The message itself.
         target: The cell that it goes to.
@@ -148,6 +151,16 @@ class Cast(Envelope):
         """Kind, message (cut short), target and what died over it."""
         over = f", {self.crashes} crashed over it" if self.crashes else ""
         return f"<{type(self).__name__} {reprlib.repr(self.message)} to {self.target.path}{over}>"
+
+
+def enveloped(item: Any, target: Cell) -> Envelope:
+    """Put what waits for *target* into an envelope, unless it lies in one."""
+    return item if isinstance(item, Envelope) else Cast(item, target)
+
+
+def is_settled(item: Any) -> bool:
+    """Whether *item*, which waits, was settled already; what lies in no envelope was not."""
+    return isinstance(item, Envelope) and item.stage is Stage.SETTLED
 
 
 class Redelivered(Cast):

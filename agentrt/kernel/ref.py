@@ -120,12 +120,12 @@ class ActorRef(Generic[M_contra]):
             ActorDied: The actor is gone for good.
             MailboxFull: No room, and its mailbox rejects; or it is the caller's own, who alone makes room.
         """
-        if not self._mailbox.accept(message, self._cell):
+        if not self._mailbox.accept(message):
             await self._cell.submit(Cast(message, self._cell))
 
     def cast_nowait(self, message: M_contra) -> None:
         """As :meth:`cast`, but raise :class:`MailboxFull` instead of waiting."""
-        if not self._mailbox.accept(message, self._cell):
+        if not self._mailbox.accept(message):
             self._cell.submit_nowait(Cast(message, self._cell))
 
     async def wait_gone(self) -> Exit:

@@ -7,13 +7,13 @@ supervised actor faster than a bare memory channel.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from agentrt.kernel.errors import ActorDied, Refusal, UnexpectedMessage
 from agentrt.kernel.exits import ExitKind
-from agentrt.kernel.messages import Cast, Redelivered, Stage, current_serving
+from agentrt.kernel.messages import Cast, Envelope, Redelivered, Stage, current_serving, enveloped
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agentrt.kernel.actor import Actor
     from agentrt.kernel.cell import Cell
     from agentrt.kernel.exits import Exit
-    from agentrt.kernel.messages import Call, Envelope
+    from agentrt.kernel.messages import Call
 
 #: Messages handled between two checkpoints, and seconds, whichever is first: what fairness costs is paid per batch.
 #: A message to another actor can meet two batches of a flooded one, in its sender's pass of the scheduler and in its
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 BATCH_MESSAGES = 32
 BATCH_SECONDS = 0.001
 
+#: Where no message is in hand; ``None`` is one, where somebody sent it.
+_NOTHING: Any = object()
 #: Ends that are no crash over the message in hand: whoever ended the actor cut it off.
 _CUT_OFF = (ExitKind.COMPLETED, ExitKind.STOPPED, ExitKind.KILLED)
 
@@ -40,7 +42,6 @@ class Serving:
         cell: The actor's cell.
 
     Attributes:
-        in_hand: The envelope that is handled now.
         taken_at: When the last message was taken.
         is_active: Whether the mailbox is being read.
         was_cancelled: Whether a handler was cancelled, and the scope around it with it.
@@ -50,13 +51,13 @@ class Serving:
     __slots__ = (
         "_asked",
         "_cell",
+        "_in_hand",
         "_outer",
         "_scope",
         "_set_aside",
         "_stopping",
         "_task",
         "_token",
-        "in_hand",
         "is_active",
         "on_busy",
         "taken_at",
@@ -72,16 +73,24 @@ class Serving:
         self._stopping = False
         self._task: trio.lowlevel.Task | None = None
         self._token: Token[Serving | None] | None = None
-        self.in_hand: Envelope | None = None
+        self._in_hand: Any = _NOTHING
         self.taken_at = 0.0
         self.is_active = False
         self.was_cancelled = False
         self.on_busy: Callable[[], None] | None = None
 
     @property
+    def in_hand(self) -> Envelope | None:
+        """The message that is handled now, in its envelope; None where there is none."""
+        if self._in_hand is _NOTHING:
+            return None
+        envelope = self._in_hand = enveloped(self._in_hand, self._cell)
+        return envelope
+
+    @property
     def is_idle(self) -> bool:
         """Whether it waits for a message."""
-        return self.is_active and self.in_hand is None
+        return self.is_active and self._in_hand is _NOTHING
 
     @property
     def is_asking(self) -> bool:
@@ -111,7 +120,7 @@ class Serving:
 
     def cancel_handler(self, envelope: Envelope) -> None:
         """Cancel the handler of *envelope*, where it is in hand here; the actor goes on with the next message."""
-        if self.in_hand is envelope and self._scope is not None:
+        if self._in_hand is envelope and self._scope is not None:
             self.was_cancelled = True
             self.look_up()
             self._scope.cancel(reason=f"agentrt: {self._cell.path}: nobody waits for the answer")
@@ -138,12 +147,13 @@ class Serving:
 
     def stash(self) -> None:
         """Set the message in hand aside; see :meth:`Mailbox.stash`."""
-        if self.in_hand is None or current_serving.get() is not self:
+        envelope = self.in_hand
+        if envelope is None or current_serving.get() is not self:
             raise RuntimeError(f"{self._cell.path}: only a handler can stash, and the message that it handles, once")
-        if self.in_hand.stage is not Stage.SETTLED:
+        if envelope.stage is not Stage.SETTLED:
             # Else its caller gave up just now, and nobody waits for it.
-            self._cell.mailbox.stash(self.in_hand)
-        self._set_aside, self.in_hand = self.in_hand, None
+            self._cell.mailbox.stash(envelope)
+        self._set_aside, self._in_hand = envelope, _NOTHING
 
     def lose_in_hand(self, exit_: Exit) -> None:
         """Settle the message that the actor died over, or leave it to the next incarnation; give back what it stashed.
@@ -151,7 +161,7 @@ class Serving:
         A call fails. A cast is put back, if its mailbox's spec wants that, until it is poison. A message that its
         handler stashed before it crashed is one that the actor died over, or it would come back for ever.
         """
-        mailbox, envelope, self.in_hand = self._cell.mailbox, self.in_hand, None
+        mailbox, envelope, self._in_hand = self._cell.mailbox, self.in_hand, _NOTHING
         aside, self._set_aside = self._set_aside, None
         if aside is not None and exit_.kind not in _CUT_OFF and mailbox.take_out(aside):
             envelope = aside
@@ -194,7 +204,7 @@ class Serving:
     def __enter__(self) -> None:
         """Begin to read."""
         self.is_active = True
-        self.in_hand = None
+        self._in_hand = _NOTHING
         self._task = trio.lowlevel.current_task()
         self._outer = len(self._task.child_nurseries)
         self._token = current_serving.set(self)
@@ -213,7 +223,8 @@ class Serving:
         await trio.lowlevel.checkpoint_if_cancelled()
         cell = self._cell
         mailbox, messages, counts = cell.mailbox, cell.mailbox.messages, cell.counts
-        handle, time, settled = actor.receiver(), trio.lowlevel.current_clock().current_time, Stage.SETTLED
+        receivers, time = actor.receivers(), trio.lowlevel.current_clock().current_time
+        receiver_of = receivers.get
         while True:
             ends = time() + BATCH_SECONDS
             for _ in range(BATCH_MESSAGES):
@@ -221,7 +232,7 @@ class Serving:
                 if mailbox.urgent and (item := mailbox.pop_urgent()) is not None:
                     if type(item) is Serving:
                         if item is self:
-                            self.in_hand = None
+                            self._in_hand = _NOTHING
                             # Before anything else: who was cancelled was not asked to stop, and did not end by itself.
                             await trio.lowlevel.checkpoint_if_cancelled()
                             if self._stopping or self.was_cancelled:
@@ -232,31 +243,37 @@ class Serving:
                     item = messages.popleft()
                 else:
                     break
-                if item.caller is not None:
-                    if item.stage is settled:
-                        mailbox.met_stale()
-                        continue
-                    item.stage = Stage.IN_HAND
+                message, handle = item, receiver_of(type(item))
+                if handle is None:
+                    # It lies in an envelope, or is the first of its class.
+                    if isinstance(item, Envelope):
+                        if item.stage is Stage.SETTLED:
+                            mailbox.met_stale()
+                            continue
+                        item.move(Stage.IN_HAND)
+                        message = item.message
+                    handle = receivers[type(message)]
                 if mailbox.blocked:
                     # Only now: what was stale had no room to give.
                     mailbox.let_in_blocked()
-                self.in_hand = item
+                self._in_hand = item
                 self.taken_at = now
                 try:
-                    answer = await handle(item.message)
+                    answer = await handle(message)
                 except (Refusal, UnexpectedMessage) as refusal:
                     self._refuse(refusal)
-                if self.in_hand is None:
+                if self._in_hand is _NOTHING:
                     # Refused, stashed, or taken from a zombie, which takes no more.
                     self._set_aside = None
                     if self._stopping:
                         return
-                elif item.caller is None:
+                elif message is item:
                     counts.answered += 1
                 else:
                     item.answer(answer)
             # While it waits it keeps nothing of what it handled last.
-            self.in_hand = item = answer = None
+            item = message = answer = None
+            self._in_hand = _NOTHING
             await mailbox.wait()
             if self.on_busy is not None:
                 self._tell_busy()
@@ -267,7 +284,7 @@ class Serving:
             on_busy()
 
     def _refuse(self, refusal: Exception) -> None:
-        envelope, self.in_hand = self.in_hand, None
+        envelope, self._in_hand = self.in_hand, _NOTHING
         if envelope is not None:
             envelope.refuse(refusal)
             self._cell.runtime.events.emit("message_refused", self._cell.path, reason=str(refusal))

@@ -230,7 +230,7 @@ async def test_a_terminated_child_can_be_started_again(autojump_clock) -> None:
             await ref.call(hello)
         assert await top.call(RestartChild("a")) is ref
         assert await ref.call(hello) == "a 2"
-        assert ref._cell.mailbox.accept(hello, ref._cell)
+        assert ref._cell.mailbox.accept(hello)
 
 
 async def test_a_deleted_child_gives_its_name_free(autojump_clock) -> None:

@@ -18,7 +18,7 @@ from agentrt.kernel.serving import BATCH_MESSAGES
 
 def test_control_items_go_first_and_are_never_refused() -> None:
     """A mailbox full of messages still takes control items, and hands them out before any message."""
-    mailbox = Mailbox(MailboxSpec(capacity=1, overflow=Overflow.REJECT))
+    mailbox = Mailbox(MailboxSpec(capacity=1, overflow=Overflow.REJECT), Target())
     mailbox.put_nowait(cast("message"))
     for item in ("first", "second"):
         mailbox.put_control(item)
@@ -27,7 +27,7 @@ def test_control_items_go_first_and_are_never_refused() -> None:
 
 def test_a_full_mailbox_that_rejects_says_so_and_counts() -> None:
     """REJECT raises MailboxFull to the sender."""
-    mailbox = Mailbox(MailboxSpec(capacity=2, overflow=Overflow.REJECT))
+    mailbox = Mailbox(MailboxSpec(capacity=2, overflow=Overflow.REJECT), Target())
     for number in range(2):
         mailbox.put_nowait(cast(number))
     with pytest.raises(MailboxFull, match="2 messages wait; the mailbox holds 2"):
@@ -38,7 +38,7 @@ def test_a_full_mailbox_that_rejects_says_so_and_counts() -> None:
 
 def test_a_full_mailbox_that_drops_the_oldest_settles_it() -> None:
     """DROP_OLDEST keeps the newest messages; the dropped one has an outcome and is counted."""
-    mailbox = Mailbox(MailboxSpec(capacity=2, overflow=Overflow.DROP_OLDEST))
+    mailbox = Mailbox(MailboxSpec(capacity=2, overflow=Overflow.DROP_OLDEST), Target())
     oldest = Asked(0)
     assert [mailbox.put_nowait(one) for one in (oldest, cast(1), cast(2))] == [False, False, True]
     with pytest.raises(MailboxFull, match="dropped as the oldest"):
@@ -49,7 +49,7 @@ def test_a_full_mailbox_that_drops_the_oldest_settles_it() -> None:
 
 async def test_blocked_senders_come_in_one_at_a_time_and_in_order() -> None:
     """Each message that is taken lets one waiting sender in."""
-    mailbox = Mailbox(MailboxSpec(capacity=1))
+    mailbox = Mailbox(MailboxSpec(capacity=1), Target())
     done = []
 
     async def send(number: int) -> None:
@@ -71,7 +71,7 @@ async def test_blocked_senders_come_in_one_at_a_time_and_in_order() -> None:
 
 async def test_nobody_overtakes_blocked_senders() -> None:
     """While somebody waits for room, put_nowait has none, even if a place just became free."""
-    mailbox = Mailbox(MailboxSpec(capacity=1))
+    mailbox = Mailbox(MailboxSpec(capacity=1), Target())
     mailbox.put_nowait(cast(0))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mailbox.put, cast(1))
@@ -83,7 +83,7 @@ async def test_nobody_overtakes_blocked_senders() -> None:
 
 async def test_a_cancelled_put_was_not_put() -> None:
     """A sender that stops waiting for room takes its message with it."""
-    mailbox = Mailbox(MailboxSpec(capacity=1))
+    mailbox = Mailbox(MailboxSpec(capacity=1), Target())
     mailbox.put_nowait(cast(0))
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -97,7 +97,7 @@ async def test_a_cancelled_put_was_not_put() -> None:
 
 async def test_a_reader_is_woken_by_a_message_and_by_wake() -> None:
     """The reader parks until there is something, or somebody wants it to look."""
-    mailbox = Mailbox(MailboxSpec())
+    mailbox = Mailbox(MailboxSpec(), Target())
     woken = []
 
     async def read() -> None:
@@ -114,7 +114,7 @@ async def test_a_reader_is_woken_by_a_message_and_by_wake() -> None:
 
 async def test_a_cancelled_reader_is_not_woken() -> None:
     """A reader that was cancelled is no longer the reader."""
-    mailbox = Mailbox(MailboxSpec())
+    mailbox = Mailbox(MailboxSpec(), Target())
     with trio.CancelScope() as scope:
         scope.cancel()
         await mailbox.wait()
@@ -161,7 +161,7 @@ async def test_a_blocked_call_that_was_given_up_leaves_the_queue(autojump_clock)
 
 async def test_a_queued_call_that_was_given_up_makes_room_at_once(autojump_clock) -> None:
     """Whoever waits for room need not wait until the reader comes by."""
-    mailbox = Mailbox(MailboxSpec(capacity=1))
+    mailbox = Mailbox(MailboxSpec(capacity=1), Target())
     gone = Asked("gone")
     mailbox.put_call(gone)
     with trio.fail_after(1):
@@ -175,7 +175,7 @@ async def test_a_queued_call_that_was_given_up_makes_room_at_once(autojump_clock
 
 async def test_a_full_mailbox_keeps_its_oldest_living_message() -> None:
     """A call that was given up is not the oldest message: it is not there any more."""
-    mailbox = Mailbox(MailboxSpec(capacity=2, overflow=Overflow.DROP_OLDEST))
+    mailbox = Mailbox(MailboxSpec(capacity=2, overflow=Overflow.DROP_OLDEST), Target())
     gone = Asked("gone")
     for one in (gone, cast("oldest"), cast("next")):
         if one.message == "next":
@@ -190,7 +190,7 @@ async def test_a_full_mailbox_keeps_its_oldest_living_message() -> None:
 async def test_a_message_that_is_sent_at_the_moment_of_the_end_has_an_outcome(overflow) -> None:
     """A sender that yields has put its message before, where the end finds it."""
     for _ in range(20):
-        mailbox, sending = Mailbox(MailboxSpec(overflow=overflow)), trio.Event()
+        mailbox, sending = Mailbox(MailboxSpec(overflow=overflow), Target()), trio.Event()
 
         async def send(mailbox=mailbox, sending=sending) -> None:
             sending.set()
@@ -206,7 +206,7 @@ async def test_a_message_that_is_sent_at_the_moment_of_the_end_has_an_outcome(ov
 @pytest.mark.parametrize("overflow", [Overflow.REJECT, Overflow.DROP_OLDEST])
 async def test_a_sender_that_never_blocks_lets_others_run(overflow) -> None:
     """Nothing else bounds it; it is let know of a refusal and of its cancellation all the same."""
-    mailbox = Mailbox(MailboxSpec(capacity=1, overflow=overflow))
+    mailbox = Mailbox(MailboxSpec(capacity=1, overflow=overflow), Target())
     turns = []
 
     async def other() -> None:
@@ -258,11 +258,11 @@ async def test_a_call_that_was_given_up_gives_its_room_to_one_sender(autojump_cl
 
 async def test_what_is_put_extra_has_room_in_any_case() -> None:
     """For who is bounded otherwise; it counts as a message all the same, and who waits for room waits for it too."""
-    mailbox = Mailbox(MailboxSpec(capacity=1))
+    mailbox = Mailbox(MailboxSpec(capacity=1), Target())
     for number in range(3):
         mailbox.put_extra(cast(number))
     assert mailbox.statistics().waiting == 3
-    assert mailbox.accept("m", Target()) is False
+    assert mailbox.accept("m") is False
     with pytest.raises(MailboxFull, match="3 messages wait; the mailbox holds 1"):
         mailbox.put_nowait(cast("m"))
     async with trio.open_nursery() as nursery:
@@ -275,7 +275,7 @@ async def test_what_is_put_extra_has_room_in_any_case() -> None:
 
 
 async def test_what_interrupts_goes_before_all_control_items() -> None:
-    mailbox = Mailbox(MailboxSpec())
+    mailbox = Mailbox(MailboxSpec(), Target())
     mailbox.put_control("first")
     for item in ("interrupt", "again"):
         mailbox.put_control(item, before_all=True)
@@ -285,7 +285,7 @@ async def test_what_interrupts_goes_before_all_control_items() -> None:
 
 async def test_a_control_item_can_be_taken_back() -> None:
     """From among its equals; the rest stay in their order."""
-    mailbox = Mailbox(MailboxSpec())
+    mailbox = Mailbox(MailboxSpec(), Target())
     first, second = Asked("first"), Asked("second")
     for item in (first, second, "third"):
         mailbox.put_control(item)

@@ -6,7 +6,7 @@ import attrs
 import pytest
 import trio
 from kernel_kit import AT_ONCE, Boom, open_runtime, quiet, tree
-from mailbox_kit import Asked, cast, held
+from mailbox_kit import Asked, Target, cast, held
 
 from agentrt.kernel import Actor, CallTimeout, ChildSpec, MailboxFull, MailboxSpec, Overflow
 from agentrt.kernel.mailbox import Mailbox
@@ -38,7 +38,7 @@ def spec(capacity: int = 10, overflow: Overflow = Overflow.REJECT, **more) -> Ma
 
 
 def filled(spec_: MailboxSpec, *messages: object) -> Mailbox:
-    mailbox = Mailbox(spec_)
+    mailbox = Mailbox(spec_, Target())
     for message in messages:
         mailbox.put_nowait(cast(message))
     return mailbox
@@ -55,7 +55,7 @@ def test_a_subclass_has_the_priority_of_its_base() -> None:
     """And where two classes fit, the one that is named first counts."""
     mailbox = filled(spec(), First(1), VeryFirst(2), First(3))
     assert held(mailbox) == [First(1), VeryFirst(2), First(3)]
-    both = Mailbox(MailboxSpec(priorities=(VeryFirst, First)))
+    both = Mailbox(MailboxSpec(priorities=(VeryFirst, First)), Target())
     for message in (First(1), VeryFirst(2)):
         both.put_nowait(cast(message))
     assert held(both) == [VeryFirst(2), First(1)]
@@ -137,7 +137,7 @@ def test_what_is_urgent_is_never_pushed_out_by_what_is_less_so() -> None:
 @pytest.mark.parametrize("message", [First(1), Second(1), Rest(1)])
 def test_a_call_that_was_given_up_takes_no_room_in_any_lane(message) -> None:
     """It is no message any more: neither taken, nor dropped as the oldest, nor kept for ever."""
-    mailbox = Mailbox(spec(2, Overflow.DROP_OLDEST))
+    mailbox = Mailbox(spec(2, Overflow.DROP_OLDEST), Target())
     for _ in range(20):
         given_up = Asked(message)
         mailbox.put_nowait(given_up)
@@ -173,7 +173,7 @@ def test_what_is_put_back_goes_before_all_others_of_its_lane() -> None:
 
 def test_closing_fails_what_waits_in_each_lane() -> None:
     """Stashed and blocked messages too, each once; then the mailbox is as new."""
-    mailbox = Mailbox(spec(4, Overflow.BLOCK))
+    mailbox = Mailbox(spec(4, Overflow.BLOCK), Target())
     calls = [Asked(kind(number)) for kind in (First, Second, Rest) for number in range(2)]
     for call in calls:
         mailbox.put_call(call)
