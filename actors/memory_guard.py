@@ -25,8 +25,9 @@ T = TypeVar("T")
 
 #: Seconds that one reading may take.
 _READ_LIMIT = 1.0
-#: Seconds after its start in which a child may still be its parent's copy.
-_FORKING = 1.0
+#: Seconds after its start in which a child may still be its parent's copy: two on a busy machine, and one by which a
+#: process may look older than it is, since the kernel tells the time of boot in whole seconds.
+_FORKING = 3.0
 _MIB = 1024 * 1024
 
 
