@@ -118,8 +118,14 @@ class GuardSession:
         return len(self._waiting)
 
     def oldest_call(self) -> Pending | None:
-        """Return the request that the server works on for the longest."""
-        return next((pending for pending in self._in_flight.values() if pending.method != _LISTEN), None)
+        """Return the request that the server works on for the longest; the handshake has a limit of its own."""
+        without = (_LISTEN, "initialize")
+        return next((pending for pending in self._in_flight.values() if pending.method not in without), None)
+
+    @property
+    def handshake_since(self) -> float | None:
+        """When the client began its handshake, while the server has not answered that."""
+        return next((pending.since for pending in self._in_flight.values() if pending.method == "initialize"), None)
 
     # The server
 

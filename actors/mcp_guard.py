@@ -38,7 +38,7 @@ class GuardSettings:
         command: The server.
         name: What it is called in reports.
         wait: How long a request waits for a server before it fails.
-        start_timeout: For a new server to answer the handshake.
+        start_timeout: For a server to answer the handshake, the client's own or its repetition.
         stop_grace: For a server to end in order.
         ping_interval: Between two looks whether an idle server answers; 0 is never.
         call_timeout: After which a call fails, and the server is asked whether it lives; 0 is never.
@@ -112,6 +112,7 @@ class Guard:
                 nursery.start_soon(self._write, writes)
                 nursery.start_soon(self._live)
                 nursery.start_soon(self._tick)
+                nursery.start_soon(self._watch_handshake)
                 for watch, wanted in (
                     (self._watch_memory, self._settings.memory_limit or self._settings.memory_warn),
                     (self._watch_health, self._settings.ping_interval),
@@ -201,7 +202,7 @@ class Guard:
         with trio.move_on_after(self._settings.start_timeout):
             await life.is_greeted.wait()
         if not life.took_handshake:
-            life.end(f"did not take the handshake within {self._settings.start_timeout:g} s")
+            life.end(self._no_handshake)
             return
         life.is_attached, life.answered_before = True, self.session.counts.answered
         self.session.attach(life)
@@ -271,6 +272,20 @@ class Guard:
             await trio.sleep(min(1.0, self._settings.restart_every / 10))
             if self._life is not None and self._life.age() >= self._settings.restart_every:
                 self._replace(f"it ran for {self._settings.restart_every:g} s")
+
+    @property
+    def _no_handshake(self) -> str:
+        return f"did not take the handshake within {self._settings.start_timeout:g} s"
+
+    async def _watch_handshake(self) -> None:
+        # The client's own, which passes as it is; its repetition is waited for where it is done.
+        while True:
+            await trio.sleep(_TICK)
+            life, since = self._life, self.session.handshake_since
+            if life is not None and since is not None:
+                began = max(since, life.process.started_at)
+                if trio.current_time() - began >= self._settings.start_timeout:
+                    life.end(self._no_handshake)
 
     async def _watch_calls(self) -> None:
         limit = self._settings.call_timeout

@@ -199,7 +199,7 @@ class Drill:
 DRILLS = (
     Drill("a tool server is killed in the middle of a call", kill_tool_server, 15.0),
     Drill("nats-server is killed", kill_nats, 15.0),
-    Drill("an agent hangs", hang_agent, 20.0),
+    Drill("an agent hangs", hang_agent, 40.0),
     Drill("two agents answer each other for ever", answer_for_ever, 10.0),
     Drill("a tool server leaks memory", leak_memory, 20.0),
     Drill("a task raises on each delivery", poison_task, 30.0),

@@ -230,7 +230,7 @@ def test_a_task_that_is_not_answered_ends_in_a_sentence_and_a_code(
 
 def test_whoever_waited_too_short_is_told_how_to_ask_again(fleet: Run) -> None:
     """And does, and gets the answer."""
-    result = agentrt(fleet.folder, "send", "slow", "1", "--wait", "--timeout", "500ms", "--json")
+    result = agentrt(fleet.folder, "send", "slow", "1", "--wait", "--timeout", "3s", "--json")
     task = json.loads(result.stdout)["task"]
     assert result.returncode == ExitCode.NO_OUTCOME
     again = f"agentrt outcome {task} --config config.toml"

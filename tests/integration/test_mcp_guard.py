@@ -81,9 +81,10 @@ class Client:
         return self.answers[number]
 
     async def initialize(self) -> None:
-        await self.ask(
+        answer = await self.ask(
             "initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo={"name": "test", "version": "1"}
         )
+        assert "result" in answer
         await self.send(method="notifications/initialized")
         await self.ask("tools/list")
 
@@ -267,6 +268,33 @@ async def test_a_call_that_takes_too_long_fails_and_a_silent_server_is_replaced(
             assert answer["error"]["data"]["kind"] == "outcome_unknown"
         assert int(answer["result"]["content"][0]["text"]) != server
     assert "gave no sign of life" in client.said
+
+
+async def test_a_limit_for_calls_is_none_for_the_handshake(mark, tmp_path):
+    """A server that takes its time to start is not cut off, and the next one is greeted."""
+    command = (*COUNTED, str(tmp_path / "done"), "--start-seconds", "1.5")
+    async with guarded(mark, tmp_path, "--call-timeout", "300ms", command=command) as client:
+        await client.initialize()
+        server = await client.server()
+        os.kill(server, signal.SIGKILL)
+        assert await client.server() != server
+
+
+async def test_a_server_that_never_answers_the_client_s_handshake_is_replaced(mark, tmp_path):
+    """The client waits for the answer, and gets it of the server that takes it."""
+    slow_once = (
+        "import os, pathlib, sys, time\n"
+        "first = pathlib.Path(sys.argv[1])\n"
+        "if not first.exists():\n"
+        "    first.touch()\n"
+        "    time.sleep(600)\n"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])\n"
+    )
+    command = (sys.executable, "-c", slow_once, str(tmp_path / "first"), *COUNTED[1:], str(tmp_path / "done"))
+    async with guarded(mark, tmp_path, "--start-timeout", "5s", command=command) as client:
+        await client.initialize()
+        assert await client.server()
+    assert "did not take the handshake within 5 s" in client.said
 
 
 async def test_a_stopped_server_is_replaced(mark, tmp_path):
