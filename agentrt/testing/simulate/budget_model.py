@@ -48,20 +48,34 @@ def may_be_spent(budget: Budget, ages: list[float]) -> set[bool]:
 
 @attrs.define
 class OwnRestarts:
-    """All restarts of one child, each by what its stopwatch read; it runs while the child does."""
+    """All restarts of one child, each by what its stopwatch read; it runs while the child does.
+
+    Attributes:
+        made: Those that count.
+        open: Those of which nobody can tell whether they were forgotten.
+    """
 
     budget: Budget
     watch: Stopwatch = attrs.field(factory=Stopwatch)
     made: list[float] = attrs.field(factory=list)
+    open: list[float] = attrs.field(factory=list)
+    _renewed_at: float | None = None
 
     def may_be_spent(self, now: float) -> set[bool]:
-        """Say whether one more is too many."""
+        """Say whether one more is too many; both, where the log leaves that open."""
         read = self.watch.read(now)
-        return may_be_spent(self.budget, [read - one for one in self.made])
+        ages, more = ([read - one for one in these] for these in (self.made, self.open))
+        return may_be_spent(self.budget, ages) | may_be_spent(self.budget, ages + more)
 
     def record(self, now: float) -> None:
-        """Count one."""
-        self.made.append(self.watch.read(now))
+        """Count one; at the moment of a renewal, it may have come before that or after it."""
+        (self.open if now == self._renewed_at else self.made).append(self.watch.read(now))
+
+    def renew(self, now: float) -> None:
+        """Forget them all, because somebody asked for a restart."""
+        self.made.clear()
+        self.open.clear()
+        self._renewed_at = now
 
 
 @attrs.define(eq=False)

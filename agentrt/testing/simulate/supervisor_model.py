@@ -301,7 +301,7 @@ class SupervisorModel:
             return
         record.is_on_trial |= not record.is_wanted
         self._asked(record, now, is_wanted=True)
-        record.restarts.made.clear()
+        record.restarts.renew(now)
         record.attempts = {0}
         record.due = 0.0
         record.is_cycled = record.status in LIVES
