@@ -14,7 +14,7 @@ import trio
 from agentrt.kernel._trio_internals import is_innermost
 from agentrt.kernel.actor import Actor, ActorContext
 from agentrt.kernel.beside import Beside
-from agentrt.kernel.endings import Remains, exit_of, joined, suspect, without
+from agentrt.kernel.endings import Remains, exit_of, joined, only, suspect, without
 from agentrt.kernel.incarnation import Incarnation
 from agentrt.kernel.leash import Leash, start_in_time
 
@@ -220,6 +220,10 @@ def _end(life: Incarnation, error: BaseException | None, context: contextvars.Co
     if beside is not None:
         error = joined("the actor and a task of its own failed", error, beside)
     remains = Remains.of(error)
+    if remains.beyond_us is not None and not _is_run_over(life):
+        # A cancellation of a scope that it left open, or one that it kept and raised again, is its own affair.
+        remains = remains._replace(beyond_us=only(remains.beyond_us, trio.TrioInternalError))
+        life.reason = life.reason or "it raised a cancellation that was not meant for it"
     life.is_over = True
     life.scope = None
     for pending in (life.leash, life.end_timer, life.last_resort):
@@ -241,6 +245,15 @@ def _end(life: Incarnation, error: BaseException | None, context: contextvars.Co
     if remains.beyond_us is not None:
         raise remains.beyond_us
     return life.successor
+
+
+def _is_run_over(life: Incarnation) -> bool:
+    """Whether all that runs is cancelled, or thrown away from outside, so that what leaves this task is not its own."""
+    try:
+        is_running = trio.lowlevel.current_task() is life.task
+    except RuntimeError:
+        is_running = False
+    return not is_running or life.cell.runtime.nursery.cancel_scope.cancel_called
 
 
 def _left_alone(life: Incarnation, context: contextvars.Context) -> bool:
