@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from agentrt.kernel.errors import Ignore
-from agentrt.kernel.exits import Cause, Exit, ExitKind
+from agentrt.kernel.exits import Cause, Exit, ExitKind, leaves
 from agentrt.kernel.masking import masked_by
+from agentrt.kernel.tracebacks import message_of
 from agentrt.policy.watchdog import LimitVerdict
 
 if TYPE_CHECKING:
@@ -109,7 +110,17 @@ def _ignored(life: Incarnation, ignore: Ignore) -> Exit:
     if life.is_stopping or life.is_cancelled:
         # It was not needed any more for another reason, which came first.
         return exit_record(life, ExitKind.STOPPED if life.is_stopping else ExitKind.KILLED, life.reason)
-    return exit_record(life, ExitKind.IGNORED, str(ignore))
+    return exit_record(life, ExitKind.IGNORED, message_of(ignore))
+
+
+def legible(error: BaseException) -> BaseException:
+    """Return *error*, or what is in it as a plain group, where its class cannot be split: ``derive`` is a user's."""
+    if isinstance(error, BaseExceptionGroup):
+        try:
+            error.split(BEYOND_US)
+        except Exception:  # noqa: BLE001 - see above.
+            return BaseExceptionGroup(error.message, list(leaves(error))).with_traceback(error.__traceback__)
+    return error
 
 
 def without(error: BaseException | None, *kinds: type[BaseException]) -> BaseException | None:

@@ -87,7 +87,17 @@ class Cause:
 
     @classmethod
     def of(cls, error: BaseException) -> Cause:
-        """Describe *error*; a group that holds a single exception is that exception."""
+        """Describe *error*; a group that holds a single exception is that exception.
+
+        A user's class may do anything where it is looked into, also raise; then it is described by its name.
+        """
+        try:
+            return cls._of(error)
+        except Exception as broken:  # noqa: BLE001 - see above.
+            return cls(type(error).__name__, f"<to look into it raised {type(broken).__name__}>")
+
+    @classmethod
+    def _of(cls, error: BaseException) -> Cause:
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
         trace, name = Trace(error), type(error).__name__
@@ -98,16 +108,17 @@ class Cause:
 
 
 def _members(error: BaseExceptionGroup[BaseException]) -> str:
-    leaves = list(_leaves(error))
-    named = [str(Cause(type(leaf).__name__, message_of(leaf))) for leaf in leaves[:PARTS_KEPT]]
-    more = [f"and {len(leaves) - PARTS_KEPT} more"] if len(leaves) > PARTS_KEPT else []
+    parts = list(leaves(error))
+    named = [str(Cause(type(part).__name__, message_of(part))) for part in parts[:PARTS_KEPT]]
+    more = [f"and {len(parts) - PARTS_KEPT} more"] if len(parts) > PARTS_KEPT else []
     return "; ".join(named + more)
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Give what is in a group, at any depth; what is no group gives itself."""
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
-            yield from _leaves(part)
+            yield from leaves(part)
     else:
         yield error
 

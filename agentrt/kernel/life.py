@@ -14,7 +14,7 @@ import trio
 from agentrt.kernel._trio_internals import is_innermost
 from agentrt.kernel.actor import Actor, ActorContext
 from agentrt.kernel.beside import Beside
-from agentrt.kernel.endings import Remains, exit_of, joined, only, suspect, without
+from agentrt.kernel.endings import Remains, exit_of, joined, legible, only, suspect, without
 from agentrt.kernel.incarnation import Incarnation
 from agentrt.kernel.leash import Leash, start_in_time
 
@@ -49,7 +49,7 @@ async def _live_in_scopes(life: Incarnation) -> Incarnation | None:
             # Without a scope, which costs as much as the rest of a small actor, and most of them wait most of the time.
             await life.serving.wait()
     except BaseException as raised:  # noqa: BLE001, ASYNC103 - sorted below; what is not ours is raised.
-        error = raised
+        error = legible(raised)
     goes_on = error is None
     while goes_on:
         # It goes on for long, and is not to keep what the handler knew that was cancelled.
@@ -93,7 +93,7 @@ async def _live_in(
         try:
             await _live_once(life, scope)
         except BaseException as raised:  # noqa: BLE001, ASYNC103 - sorted by the caller, or below; what is not ours is raised.
-            error = raised
+            error = legible(raised)
         try:
             if scope.cancel_called or life.beside is not None or not is_innermost(scope, task):
                 return life, error
@@ -224,6 +224,8 @@ def _end(life: Incarnation, error: BaseException | None, context: contextvars.Co
         # A cancellation of a scope that it left open, or one that it kept and raised again, is its own affair.
         remains = remains._replace(beyond_us=only(remains.beyond_us, trio.TrioInternalError))
         life.reason = life.reason or "it raised a cancellation that was not meant for it"
+    # Before it is over: what cannot even be said of it is given up, as is all that does not end.
+    exit_ = exit_of(life, remains) if life.zombie is None else life.zombie
     life.is_over = True
     life.scope = None
     for pending in (life.leash, life.end_timer, life.last_resort):
@@ -233,7 +235,6 @@ def _end(life: Incarnation, error: BaseException | None, context: contextvars.Co
     if life.zombie is not None:
         life.cell.runtime.zombie_ended(life, life.zombie)
     else:
-        exit_ = exit_of(life, remains)
         life.serving.lose_in_hand(exit_)
         life.leaves_task = remains.ends_run is None and remains.beyond_us is None and _left_alone(life, context)
         life.tell(exit_)

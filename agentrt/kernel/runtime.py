@@ -191,15 +191,18 @@ class Runtime:
         """
         try:
             with trio.CancelScope(shield=True):
-                async with trio.open_nursery() as self.nursery:
-                    await self._run_tree()
+                async with trio.open_nursery() as timing:
+                    # Outside: where the tree is broken, it takes a timer to give up who will never tell of his end.
+                    timing.start_soon(self.timers.run, name="agentrt timers")
+                    async with trio.open_nursery() as self.nursery:
+                        await self._run_tree()
+                    timing.cancel_scope.cancel(reason="agentrt: the run is over")
         finally:
             # Also where the kernel itself is broken: nobody waits for what will not come.
             self._started.set()
             self._over.set()
 
     async def _run_tree(self) -> None:
-        self.nursery.start_soon(self.timers.run, name="agentrt timers")
         launch(self._root, self)
         if self._stop_reason is not None:
             self.kill(self._stop_reason)
