@@ -109,10 +109,11 @@ class Mailbox:
         messages = self.messages
         if len(messages) >= self._limit:
             return False
+        if self._reader is not None:
+            # First: in another thread this raises, and then nothing was sent.
+            self.wake()
         messages.append(item)
         self._received += 1
-        if self._reader is not None:
-            self.wake()
         return True
 
     def put_nowait(self, envelope: Envelope) -> bool:
@@ -164,9 +165,9 @@ class Mailbox:
 
     def put_extra(self, envelope: Envelope) -> None:
         """Put a message in whatever the fill is: for what is bounded otherwise, as an actor's own timers are."""
+        self.wake()
         self._received += 1
         self._line_for(envelope).append(envelope)
-        self.wake()
 
     def discard(self, envelope: Envelope, stage: Stage) -> None:
         """Take back a call that waited here, at *stage*, and was settled: its room is free at once."""
@@ -239,8 +240,8 @@ class Mailbox:
     def wake(self) -> None:
         """Let the reader look again."""
         if self._reader is not None:
-            reader, self._reader = self._reader, None
-            trio.lowlevel.reschedule(reader)
+            trio.lowlevel.reschedule(self._reader)
+            self._reader = None
 
     @property
     def has_news(self) -> bool:

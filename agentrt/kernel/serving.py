@@ -147,7 +147,7 @@ class Serving:
 
     def stash(self) -> None:
         """Set the message in hand aside; see :meth:`Mailbox.stash`."""
-        envelope = self.in_hand
+        envelope = self.in_hand_of(trio.lowlevel.current_task())
         if envelope is None or current_serving.get() is not self:
             raise RuntimeError(f"{self._cell.path}: only a handler can stash, and the message that it handles, once")
         if envelope.stage is not Stage.SETTLED:
@@ -223,12 +223,13 @@ class Serving:
         await trio.lowlevel.checkpoint_if_cancelled()
         cell = self._cell
         mailbox, messages, counts = cell.mailbox, cell.mailbox.messages, cell.counts
-        receivers, time = actor.receivers(), trio.lowlevel.current_clock().current_time
-        receiver_of = receivers.get
+        receivers = actor.receivers()
+        receiver_of, time = receivers.get, trio.lowlevel.current_clock().current_time
         while True:
             ends = time() + BATCH_SECONDS
             for _ in range(BATCH_MESSAGES):
-                now = time()
+                if (now := time()) > ends:
+                    break
                 if mailbox.urgent and (item := mailbox.pop_urgent()) is not None:
                     if type(item) is Serving:
                         if item is self:
@@ -239,10 +240,12 @@ class Serving:
                                 return
                         # It was meant for a handler, or an incarnation, that is no more.
                         continue
-                elif messages and now <= ends:
+                elif messages:
                     item = messages.popleft()
                 else:
                     break
+                # Before its handler is looked for, or it is lost where there is none to be found.
+                self._in_hand = item
                 message, handle = item, receiver_of(type(item))
                 if handle is None:
                     # It lies in an envelope, or is the first of its class.
@@ -256,7 +259,6 @@ class Serving:
                 if mailbox.blocked:
                     # Only now: what was stale had no room to give.
                     mailbox.let_in_blocked()
-                self._in_hand = item
                 self.taken_at = now
                 try:
                     answer = await handle(message)

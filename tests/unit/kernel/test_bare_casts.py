@@ -124,6 +124,41 @@ async def test_a_cast_over_which_the_actor_died_is_given_again_or_counted(autoju
         assert [one is boom for one in taken] == [True] * (1 + redeliveries)
 
 
+class Unhashable(type):
+    """The class of classes that no table can have, as of those that compare themselves in a way of their own."""
+
+    __hash__: ClassVar[None] = None
+
+
+class Odd(metaclass=Unhashable):
+    """A message of such a class."""
+
+
+async def test_a_message_whose_handler_cannot_be_looked_for_is_what_the_actor_dies_over(autojump_clock) -> None:
+    """It has its outcome as any other, and who called is told at once."""
+    async with open_runtime(tree(probe("a"))) as runtime:
+        ref = runtime.ref("top/a")
+        with pytest.raises(ActorDied, match="TypeError: unhashable type"):
+            await ref.call(Odd())
+        await ref.cast(Odd())
+        await quiet()
+        assert (ref.statistics().counts.failed, ref.statistics().generation, trio.current_time()) == (2, 3, 0.0)
+
+
+async def test_a_cast_from_another_thread_is_refused_and_harms_nobody() -> None:
+    """The actor that waits is woken by the next one all the same."""
+    taken: list[Any] = []
+    for spec in (MailboxSpec(), MailboxSpec(priorities=(str,))):
+        async with open_runtime(tree(ChildSpec(id="a", factory=lambda: Taker(taken), mailbox=spec))) as runtime:
+            ref = runtime.ref("top/a")
+            await quiet()
+            with pytest.raises(RuntimeError, match="async context"):
+                await trio.to_thread.run_sync(ref.cast_nowait, "from a thread")
+            await trio.to_thread.run_sync(trio.from_thread.run_sync, ref.cast_nowait, "by the way back")
+            await quiet()
+    assert taken == ["by the way back"] * 2
+
+
 async def test_what_no_envelope_holds_is_undelivered_when_its_actor_is_gone(autojump_clock) -> None:
     """It waits while somebody hangs, and is counted once."""
     async with open_runtime(tree(probe("a", shutdown=1))) as runtime:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import pairwise
+from types import FunctionType
+from typing import Any
 
 import pytest
 import trio
@@ -654,7 +656,7 @@ class Steps(trio.abc.Instrument):
             self.counts.append(self.handled)
 
 
-def handled_at_each_turn(takes: float, messages: int) -> list[int]:
+def handled_at_each_turn(takes: float, messages: int, **mailbox: Any) -> list[int]:
     """Say how many of *messages*, each of which *takes* seconds, were handled whenever others had their turn."""
     clock, steps = HandClock(), Steps()
 
@@ -663,7 +665,7 @@ def handled_at_each_turn(takes: float, messages: int) -> list[int]:
         steps.handled += 1
 
     async def main() -> None:
-        async with open_runtime(tree(probe("a"))) as runtime:
+        async with open_runtime(tree(probe("a", mailbox=MailboxSpec(**mailbox)))) as runtime:
             for _ in range(messages):
                 runtime.ref("top/a").cast_nowait(note)
             await quiet()
@@ -673,6 +675,7 @@ def handled_at_each_turn(takes: float, messages: int) -> list[int]:
     return steps.counts
 
 
+@pytest.mark.parametrize("priorities", [(), (FunctionType,)], ids=["ordinary", "with priority"])
 @pytest.mark.parametrize(
     ("takes", "counts"),
     [
@@ -681,10 +684,10 @@ def handled_at_each_turn(takes: float, messages: int) -> list[int]:
         (2 * BATCH_SECONDS, list(range(1, 201))),
     ],
 )
-def test_a_batch_ends_after_so_many_messages_or_so_long(takes, counts) -> None:
-    """32 messages, or the one that is begun when 1 ms is over; then all others have their turn."""
+def test_a_batch_ends_after_so_many_messages_or_so_long(takes, counts, priorities) -> None:
+    """32 messages, or the one that is begun when 1 ms is over; then all others have their turn, whatever the lane."""
     assert (BATCH_MESSAGES, BATCH_SECONDS) == (32, 0.001)
-    assert handled_at_each_turn(takes, 200) == counts
+    assert handled_at_each_turn(takes, 200, priorities=priorities) == counts
 
 
 async def test_a_handler_that_is_cancelled_leaves_nothing_behind_for_the_next(autojump_clock) -> None:

@@ -337,6 +337,37 @@ async def test_a_task_beside_the_handler_cannot_stash(autojump_clock) -> None:
     assert told == ["refused"]
 
 
+async def test_a_task_that_outlives_its_handler_cannot_stash_what_another_handles(autojump_clock) -> None:
+    """Although that handler began it, in a nursery around the reading of the mailbox."""
+    told = []
+
+    class Housed(Actor):
+        async def run(self) -> None:
+            async with trio.open_nursery() as self.nursery:
+                await super().run()
+
+        async def handle(self, message: Any) -> object:
+            return await message(self)
+
+    async def stash_later(actor: Housed) -> None:
+        await trio.sleep(1)
+        with pytest.raises(RuntimeError, match=NOT_HERE):
+            actor.stash()
+        told.append("refused")
+
+    async def begin(actor: Housed) -> None:
+        actor.nursery.start_soon(stash_later, actor)
+
+    async def take_time(_: Housed) -> str:
+        await trio.sleep(2)
+        return "not stashed"
+
+    async with open_runtime(tree(ChildSpec(id="a", factory=Housed))) as runtime:
+        await runtime.ref("top/a").call(begin)
+        assert await runtime.ref("top/a").call(take_time, timeout=10) == "not stashed"
+    assert told == ["refused"]
+
+
 @pytest.mark.parametrize("hook", ["on_start", "on_stop"])
 async def test_the_hooks_have_nothing_to_stash(autojump_clock, hook) -> None:
     told = []
