@@ -14,6 +14,7 @@ from agentrt.kernel.ref import ActorRef
 from agentrt.kernel.spec import ChildSpec, SupervisorSpec
 
 _is_spec = validators.instance_of((ChildSpec, SupervisorSpec))
+_is_name = validators.instance_of(str)
 
 
 @attrs.frozen
@@ -49,7 +50,7 @@ class TerminateChild(Request[Exit | None]):
     Raises (to the caller): ``NoSuchChild``.
     """
 
-    id: str
+    id: str = attrs.field(validator=_is_name)
 
 
 @attrs.frozen
@@ -69,7 +70,7 @@ class RestartChild(Request[ActorRef | None]):
             own restart is answered before.
     """
 
-    id: str
+    id: str = attrs.field(validator=_is_name)
     stop_first: bool = False
 
 
@@ -80,7 +81,7 @@ class DeleteChild(Request[Exit | None]):
     Raises (to the caller): ``NoSuchChild``, ``ChildRunning``, ``ChildRestarting``.
     """
 
-    id: str
+    id: str = attrs.field(validator=_is_name)
 
 
 @attrs.frozen
@@ -100,4 +101,4 @@ class GetChildSpec(Request[ChildSpec | SupervisorSpec]):
     Raises (to the caller): ``NoSuchChild``.
     """
 
-    id: str
+    id: str = attrs.field(validator=_is_name)

@@ -37,7 +37,13 @@ class Beside:
         self._is_over = trio.Event()
 
     def spawn(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
-        """Start a task, in the context of whoever asks for it."""
+        """Start a task, in the context of whoever asks for it.
+
+        Raises:
+            RuntimeError: One of them failed, or they were ended; nothing more is started.
+        """
+        if self._is_over.is_set():
+            raise RuntimeError("the actor ends, because a task of its own failed or it is done; it can spawn no more")
         context = contextvars.copy_context()
 
         def start(nursery: trio.Nursery) -> None:

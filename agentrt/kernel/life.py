@@ -137,6 +137,8 @@ def _begin(life: Incarnation) -> None:
     made = life.cell.runtime.factory_of(life.child.spec)()
     if not isinstance(made, Actor):
         raise TypeError(f"the factory of {life.cell.path} made {made!r}, which is no Actor")
+    if isinstance(getattr(made, "context", None), ActorContext):
+        raise TypeError(f"the factory of {life.cell.path} gave {made!r}, which lives or lived already; make a new one")
     life.actor = actor = made
     actor.context = ActorContext(life.cell, life)
     if type(actor).on_start is Actor.on_start:

@@ -85,7 +85,7 @@ class Budget:
 
 
 def _valid_id(_: object, __: attrs.Attribute[str], value: str) -> None:
-    if not value or "/" in value:
+    if not isinstance(value, str) or not value or "/" in value:
         raise ValueError(f"a child's id is a name without a slash, not {value!r}")
 
 

@@ -17,15 +17,18 @@ from agentrt.kernel import (
     AutoShutdown,
     Budget,
     ChildSpec,
+    DeleteChild,
     ExitKind,
     GetChildSpec,
     Ignore,
     NoSuchChild,
     Restart,
+    RestartChild,
     StartChild,
     StartFailed,
     Strategy,
     SupervisorSpec,
+    TerminateChild,
     TreeFailed,
 )
 
@@ -213,6 +216,7 @@ async def test_every_combination_of_flags_runs_or_is_refused_before_anything_sta
 
 
 SPEC = partial(ChildSpec, id="a", factory=Actor)
+BY_NAME = (TerminateChild, RestartChild, DeleteChild, GetChildSpec)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +226,7 @@ SPEC = partial(ChildSpec, id="a", factory=Actor)
         (partial(ChildSpec, id="a"), TypeError, "factory"),
         (partial(SPEC, id=""), ValueError, "a child's id is a name without a slash, not ''"),
         (partial(SPEC, id="a/b"), ValueError, "a child's id is a name without a slash, not 'a/b'"),
+        (partial(SPEC, id=5), ValueError, "a child's id is a name without a slash, not 5"),
         (partial(SPEC, factory="mfa"), TypeError, "'factory' must be callable"),
         (partial(SPEC, restart="prmanent"), TypeError, "'restart' must be <enum 'Restart'>"),
         (partial(SPEC, shutdown=-10), ValueError, "'shutdown' must be >= 0"),
@@ -244,6 +249,7 @@ SPEC = partial(ChildSpec, id="a", factory=Actor)
         (partial(Budget, max_restarts=math.nan), ValueError, "'max_restarts' must be >= 0"),
         (partial(Budget, max_seconds=0), ValueError, "'max_seconds' must be > 0"),
         (partial(StartChild, "hej"), TypeError, "'spec' must be"),
+        *((partial(one, ["a"]), TypeError, "'id' must be <class 'str'>") for one in BY_NAME),
     ],
 )
 def test_an_invalid_value_is_refused_by_name(make, error, says) -> None:

@@ -302,6 +302,15 @@ async def test_a_failed_factory_is_a_failed_start(autojump_clock) -> None:
             pytest.fail("it never started")
 
 
+async def test_a_factory_that_gives_the_same_actor_again_is_a_failed_start(autojump_clock) -> None:
+    """Neither for two children nor for two incarnations: it would tell one of the other's place, and keep its state."""
+    one = Actor()
+    shared = ChildSpec(id="b", factory=lambda: one)
+    with pytest.raises(TreeFailed, match="the factory of top/b gave <Actor top/a generation 1 running>, which lives"):
+        async with open_runtime(tree(ChildSpec(id="a", factory=lambda: one), shared)):
+            pytest.fail("it never started")
+
+
 async def test_a_factory_that_makes_no_actor_says_what_it_made(autojump_clock) -> None:
     with pytest.raises(TreeFailed, match="the factory of top/a made None, which is no Actor"):
         async with open_runtime(tree(ChildSpec(id="a", factory=lambda: None))):

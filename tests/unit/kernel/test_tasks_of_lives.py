@@ -152,6 +152,29 @@ async def test_nobody_spawns_a_task_beside_an_actor_that_ended(autojump_clock) -
             old.spawn(trio.sleep, 1)
 
 
+async def test_nobody_spawns_a_task_after_one_of_the_actors_own_failed(autojump_clock) -> None:
+    """It would not be run, and nobody would know."""
+    told = []
+
+    async def fail() -> None:
+        raise Boom("beside")
+
+    async def spawn_while_it_tidies_up(actor: Actor) -> None:
+        actor.spawn(fail)
+        try:
+            await trio.sleep_forever()
+        finally:
+            with pytest.raises(RuntimeError, match="it can spawn no more"):
+                actor.spawn(trio.sleep, 1)
+            told.append("refused")
+
+    async with open_runtime(tree(probe("a"))) as runtime:
+        await runtime.ref("top/a").cast(spawn_while_it_tidies_up)
+        assert await runtime.ref("top/a").call(hello) == "a 2"
+        assert str(runtime.ref("top/a")._cell.last_exit.cause) == "Boom: beside"
+    assert told == ["refused"]
+
+
 async def test_a_fault_in_a_supervisors_own_loop_is_its_crash(autojump_clock) -> None:
     """Whoever brings the signal is not to blame, and no child is left behind."""
     events, _told = recorder()
