@@ -121,7 +121,7 @@ class Mailbox:
         drops = self._is_full()
         if drops and not self._drop_oldest(self._spec.rank_of(envelope.message)):
             self._rejected += 1
-            raise MailboxFull(f"{len(self)} messages wait; the mailbox holds {self._spec.capacity}")
+            raise MailboxFull(f"{self._owner.path}: {len(self)} messages wait; the mailbox holds {self._spec.capacity}")
         self.put_extra(envelope)
         return drops
 

@@ -112,7 +112,7 @@ class Envelope:
 
     def drop(self) -> None:
         """Settle it as pushed out of a full mailbox, which is where it is counted."""
-        self._settle(outcome.Error(MailboxFull("dropped as the oldest message of a full mailbox")))
+        self._settle(outcome.Error(MailboxFull(f"{self.target.path}: dropped as the oldest message of a full mailbox")))
 
     def _settle(self, result: outcome.Outcome[Any], /) -> bool:
         raise NotImplementedError

@@ -32,6 +32,7 @@ class Stash(deque["Envelope"]):
             StashFull: There is no room for it.
         """
         if len(self) >= self._capacity:
-            raise StashFull(f"{len(self)} messages are stashed; the stash holds {self._capacity}")
+            path = envelope.target.path
+            raise StashFull(f"{path}: {len(self)} messages are stashed; the stash holds {self._capacity}")
         envelope.move(Stage.STASHED)
         self.append(envelope)

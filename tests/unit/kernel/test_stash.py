@@ -158,7 +158,7 @@ async def test_a_full_stash_says_so(autojump_clock) -> None:
         await quiet()
 
         async def try_it(actor: Door) -> str:
-            with pytest.raises(StashFull, match="2 messages are stashed; the stash holds 2"):
+            with pytest.raises(StashFull, match=r"^top/a: 2 messages are stashed; the stash holds 2"):
                 actor.stash()
             return "kept in hand"
 
