@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, MutableMapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import trio
 
-from agentrt.kernel.errors import ActorDied
+from agentrt.kernel.errors import ActorDied, MailboxFull
 from agentrt.kernel.exits import Exit
 from agentrt.kernel.mailbox import Mailbox
 from agentrt.kernel.mailbox_spec import MailboxSpec, MailboxStatistics
-from agentrt.kernel.messages import Stage
+from agentrt.kernel.messages import Stage, current_serving
 from agentrt.kernel.ref import ActorRef
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 EXITS_KEPT = 10
 #: Poison messages kept per actor.
 POISON_KEPT = 16
-#: Seconds between two events that say that messages are dropped; each drop is counted.
+#: Seconds between two events that say that messages were dropped; the last of them has the total.
 DROPS_TOLD_EVERY = 1.0
 
 
@@ -94,6 +95,7 @@ class Cell:
     _is_gone = False
     _gone: trio.Event | None = None
     _drops_told_at = -math.inf
+    _drops_are_due = False
 
     def __init__(self, name: str, parent: Cell | None, runtime: Runtime, mailbox: MailboxSpec) -> None:
         self.name = name
@@ -153,13 +155,23 @@ class Cell:
 
     async def submit(self, envelope: Envelope) -> None:
         """Queue a message, waiting for room where the mailbox blocks."""
-        if self.incarnation is not None and self.incarnation.serving.is_asking:
-            # Nobody else makes room, so it would wait for ever.
-            self.submit_nowait(envelope)
-            return
         self._check_open()
-        if await self.mailbox.put(envelope):
-            self._tell_of_drops()
+        serving, task = current_serving.get(), trio.lowlevel.current_task()
+        parent = serving.in_hand_of(task) if serving is not None else None
+        if self.mailbox.would_block:
+            # Whoever waits for itself, or in a circle, waits for ever.
+            circle = self.cycle_to(parent.target) if parent is not None else ()
+            if circle or self.is_elsewhere(task):
+                self._reject(envelope, circle or (self.path, self.path))
+        with serving.sending(envelope, parent) if serving is not None and parent is not None else nullcontext():
+            if await self.mailbox.put(envelope):
+                self._tell_of_drops()
+
+    def _reject(self, envelope: Envelope, circle: tuple[str, ...]) -> None:
+        try:
+            self.mailbox.put_nowait(envelope)
+        except MailboxFull as full:
+            raise MailboxFull(f"{full}, and waits for its sender: {' -> '.join(circle)}") from None
 
     def forsake(self, envelope: Envelope, stage: Stage) -> None:
         """Take note that nobody waits for *envelope* any more; cancel the handler that works on it, if one does."""
@@ -184,6 +196,29 @@ class Cell:
     def waits_for(self) -> list[Cell]:
         """List those whom the handler at work waits for; it handles nothing else meanwhile."""
         return self.incarnation.serving.waits_for() if self.incarnation is not None else []
+
+    def cycle_to(self, caller: Cell) -> tuple[str, ...]:
+        """Name the circle that is closed where *caller* waits for this actor, which waits for it; nothing without one.
+
+        Whoever handles a message takes no other, so it does not matter whether that one has to do with this.
+        """
+        chains: list[tuple[Cell, ...]] = [(self,)]
+        seen: set[Cell] = set()
+        while chains:
+            chain = chains.pop()
+            last = chain[-1]
+            if last is caller:
+                return tuple(cell.path for cell in (*chain, self))
+            if last not in seen:
+                seen.add(last)
+                chains += [(*chain, cell) for cell in last.waits_for()]
+        return ()
+
+    def is_elsewhere(self, task: trio.lowlevel.Task) -> bool:
+        """Whether *task* is the one that would have to handle a message here, and starts or stops the actor instead."""
+        life = self.incarnation
+        is_hooked = life is not None and life.task is task and not life.serving.is_active
+        return is_hooked and life is not None and (life.started_at is None or life.is_stopping)
 
     # Its places and its end
 
@@ -257,7 +292,19 @@ class Cell:
             raise self._died()
 
     def _tell_of_drops(self) -> None:
-        now = trio.current_time()
-        if now - self._drops_told_at >= DROPS_TOLD_EVERY:
+        now = self.runtime.timers.now()
+        if now >= self._drops_told_at + DROPS_TOLD_EVERY:
             self._drops_told_at = now
-            self.runtime.events.emit("messages_dropped", self.path, total=self.mailbox.statistics().dropped)
+            self._tell_dropped()
+        elif not self._drops_are_due:
+            # Those that follow at once are told together, in a while.
+            self._drops_are_due = True
+            self.runtime.timers.at(self._drops_told_at + DROPS_TOLD_EVERY, self._tell_due_drops)
+
+    def _tell_due_drops(self) -> None:
+        self._drops_are_due = False
+        self._drops_told_at = self.runtime.timers.now()
+        self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        self.runtime.events.emit("messages_dropped", self.path, total=self.mailbox.statistics().dropped)

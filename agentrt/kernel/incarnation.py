@@ -18,6 +18,7 @@ from agentrt.kernel.farewells import Farewells, nothing
 from agentrt.kernel.leash import LastResort, Leash
 from agentrt.kernel.owner import StopRequested
 from agentrt.kernel.serving import Serving
+from agentrt.kernel.tracebacks import MESSAGE_KEPT, cut
 
 if TYPE_CHECKING:
     from agentrt.kernel.actor import Actor
@@ -172,7 +173,8 @@ class Incarnation:
         """Kill it because it reached a limit; where it is on its way down already, what came first stands."""
         if not self.is_cancelled:
             self.verdict = verdict
-            self.kill(f"{verdict.value} (last progress: {self.last_progress_note or 'none'})")
+            noted = cut(self.last_progress_note, MESSAGE_KEPT) or "none"
+            self.kill(f"{verdict.value} (last progress: {noted})")
 
     def fail(self, error: Exception) -> None:
         """Crash it from outside: all of it is cancelled, and *error* is the cause that its exit names.

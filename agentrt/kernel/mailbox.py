@@ -63,20 +63,15 @@ class Mailbox:
         self._spec = spec
         self._owner = owner
         self.messages: deque[Any] = deque()
-        self.urgent = 0
-        self.blocked = 0
+        self.urgent = self.blocked = 0
         # By rank: 0 is the control lane, then comes one for each class that has priority. The ordinary lane is last.
         self._lanes: tuple[deque[Any], ...] = ()
         # Who waits for room, by rank too.
         self._waiting: Waiting | None = None
-        self._control_waits = 0
         self._stash: Stash | None = None
         self._reader: trio.lowlevel.Task | None = None
-        self._stale = 0
-        self._received = 0
-        self._dropped = 0
-        self._rejected = 0
-        self._limit = 0
+        self._control_waits = self._stale = self._limit = 0
+        self._received = self._dropped = self._rejected = 0
         self.open()
 
     def __len__(self) -> int:
@@ -95,6 +90,15 @@ class Mailbox:
         )
 
     # Senders
+
+    @property
+    def would_block(self) -> bool:
+        """Whether a sender would wait for room now."""
+        return self._spec.overflow is Overflow.BLOCK and self._is_full()
+
+    def is_blocked(self, envelope: Envelope) -> bool:
+        """Whether it waits for room."""
+        return self._waiting is not None and envelope in self._waiting
 
     def put_control(self, item: Any, *, before_all: bool = False) -> None:
         """Put *item* into the control lane, which goes first and is never full; at its end or before all others."""
@@ -129,7 +133,7 @@ class Mailbox:
         """Put a call in, as :meth:`put_nowait`; where the policy is to block, it waits for room with its caller."""
         if self.accept(envelope):
             return False
-        if self._spec.overflow is Overflow.BLOCK and self._is_full():
+        if self.would_block:
             self._block(envelope, None)
             return False
         return self.put_nowait(envelope)
@@ -141,18 +145,16 @@ class Mailbox:
         that never blocks would not, so there it does.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._spec.overflow is not Overflow.BLOCK:
-            # Put first and yield then: who yields first may find it closed when he comes back.
-            try:
-                return self.put_nowait(envelope)
-            finally:
-                await trio.lowlevel.cancel_shielded_checkpoint()
-        if not self._is_full():
-            self.put_extra(envelope)
+        if self.would_block:
+            self._block(envelope, trio.lowlevel.current_task())
+            await trio.lowlevel.wait_task_rescheduled(lambda _: self._abort_put(envelope))
             return False
-        self._block(envelope, trio.lowlevel.current_task())
-        await trio.lowlevel.wait_task_rescheduled(lambda _: self._abort_put(envelope))
-        return False
+        # Put first and yield then: who yields first may find it closed when he comes back.
+        try:
+            return self.put_nowait(envelope)
+        finally:
+            if self._spec.overflow is not Overflow.BLOCK:
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _abort_put(self, envelope: Envelope) -> trio.lowlevel.Abort:
         self._unblock(envelope)
@@ -178,8 +180,7 @@ class Mailbox:
         if self.blocked and self._unblock(envelope):
             return
         self._count_stale(1)
-        if self.blocked:
-            self.let_in_blocked()
+        self.let_in_blocked()
         if self._stale > self._spec.capacity:
             # Nobody reads, so nobody meets them: an actor that hangs must not hoard the calls that gave up on it.
             self._throw_out_stale()
@@ -295,8 +296,7 @@ class Mailbox:
             for at in [at for at, item in enumerate(place) if item is envelope]:
                 del place[at]
                 self.urgent -= place is lane and lane is not self.messages
-                if self.blocked:
-                    self.let_in_blocked()
+                self.let_in_blocked()
                 return True
         return False
 

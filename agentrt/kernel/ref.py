@@ -86,7 +86,8 @@ class ActorRef(Generic[M_contra]):
         Raises:
             CallTimeout: No answer in time.
             ActorDied: It died over this message, or is gone for good.
-            CallCycle: It waits, directly or not, for the caller, which handles a message itself.
+            CallCycle: It waits, directly or not, for the caller, which handles a message itself; or it is the caller,
+                from its own start or stop hook.
             MailboxFull: No room, and its mailbox rejects.
             Refusal: The handler said no.
             ValueError: *timeout* is no number.
@@ -101,8 +102,10 @@ class ActorRef(Generic[M_contra]):
         if timeout is None and deadline == math.inf:
             deadline = trio.current_time() + DEFAULT_CALL_TIMEOUT
         envelope = Call(message, self._cell, parent, deadline, task)
-        if serving is not None and parent is not None:
-            self._refuse_cycle(parent.target)
+        if parent is not None and (cycle := self._cell.cycle_to(parent.target)):
+            raise CallCycle(cycle)
+        if self._cell.is_elsewhere(task):
+            raise CallCycle((self.path, self.path))
         self._cell.submit_call(envelope)
         if serving is not None and parent is not None:
             # Only now: who was turned away waits for nobody.
@@ -118,7 +121,8 @@ class ActorRef(Generic[M_contra]):
 
         Raises:
             ActorDied: The actor is gone for good.
-            MailboxFull: No room, and its mailbox rejects; or it is the caller's own, who alone makes room.
+            MailboxFull: No room, and its mailbox rejects; or who would make room waits, directly or not, for the
+                handler that sends, or is the sender itself.
         """
         if not self._mailbox.accept(message):
             await self._cell.submit(Cast(message, self._cell))
@@ -134,22 +138,6 @@ class ActorRef(Generic[M_contra]):
         Returns at once where it is gone already. One whose supervisor ends is gone too, until that is restarted.
         """
         return await self._cell.wait_gone()
-
-    def _refuse_cycle(self, caller: Cell) -> None:
-        """Raise where the actor itself waits, through any number of calls, for the one whose handler would call it.
-
-        Whoever handles a message takes no other, so it does not matter whether that one has to do with this call.
-        """
-        chains: list[tuple[Cell, ...]] = [(self._cell,)]
-        seen: set[Cell] = set()
-        while chains:
-            chain = chains.pop()
-            last = chain[-1]
-            if last is caller:
-                raise CallCycle(tuple(cell.path for cell in (*chain, self._cell)))
-            if last not in seen:
-                seen.add(last)
-                chains += [(*chain, cell) for cell in last.waits_for()]
 
     def __repr__(self) -> str:
         """Path and state."""

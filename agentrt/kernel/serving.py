@@ -6,7 +6,8 @@ supervised actor faster than a bare memory channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -54,6 +55,7 @@ class Serving:
         "_in_hand",
         "_outer",
         "_scope",
+        "_sending",
         "_set_aside",
         "_stopping",
         "_task",
@@ -67,6 +69,7 @@ class Serving:
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._asked: tuple[Call, ...] = ()
+        self._sending: tuple[tuple[Envelope, Envelope], ...] = ()
         self._outer = 0
         self._scope: trio.CancelScope | None = None
         self._set_aside: Envelope | None = None
@@ -91,11 +94,6 @@ class Serving:
     def is_idle(self) -> bool:
         """Whether it waits for a message."""
         return self.is_active and self._in_hand is _NOTHING
-
-    @property
-    def is_asking(self) -> bool:
-        """Whether the task that reads the mailbox is the one that asks this, from inside a handler."""
-        return self._task is trio.lowlevel.current_task()
 
     def in_hand_of(self, task: trio.lowlevel.Task) -> Envelope | None:
         """Give the message that *task* works on: it reads the mailbox, or is in a nursery that the handler opened.
@@ -134,10 +132,25 @@ class Serving:
         """Take down that the handler at work waits for the answer to *call*; it may wait for several at once."""
         self._asked = (*(one for one in self._asked if one.is_pending), call)
 
+    @contextmanager
+    def sending(self, cast: Envelope, parent: Envelope) -> Iterator[None]:
+        """Take down that the handler of *parent* sends *cast*, for which it may have to wait for room."""
+        place = (cast, parent)
+        self._sending += (place,)
+        try:
+            yield
+        finally:
+            self._sending = tuple(one for one in self._sending if one is not place)
+
     def waits_for(self) -> list[Cell]:
-        """List those whom the handler at work waits for."""
+        """List those whom the handler at work waits for, be it for an answer or for room."""
         in_hand = self.in_hand
-        return [one.target for one in self._asked if one.is_pending and one.parent is in_hand]
+        asked = [one.target for one in self._asked if one.is_pending and one.parent is in_hand]
+        # Who was let in may not have gone on yet.
+        sent = [
+            cast.target for cast, parent in self._sending if parent is in_hand and cast.target.mailbox.is_blocked(cast)
+        ]
+        return asked + sent
 
     def look_up(self) -> None:
         """Look whether it was stopped or cancelled before the next message is begun."""

@@ -43,6 +43,10 @@ class Waiting:
                 return True
         return False
 
+    def __contains__(self, envelope: Envelope) -> bool:
+        """Whether it waits still."""
+        return any(envelope in line for line in self._lines)
+
     def pop(self) -> tuple[Envelope, trio.lowlevel.Task | None]:
         """Take out whose turn it is; somebody waits."""
         line = next(filter(None, self._lines))

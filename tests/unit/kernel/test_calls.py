@@ -849,7 +849,8 @@ async def test_who_casts_to_its_own_full_mailbox_is_told_and_does_not_wait(autoj
     async with open_runtime(tree(probe("a", mailbox=MailboxSpec(capacity=2)))) as runtime:
         await runtime.ref("top/a").call(flood)
         await trio.sleep(1)
-    assert seen == ["top/a: 2 messages wait; the mailbox holds 2", 0, 1]
+    full = "top/a: 2 messages wait; the mailbox holds 2, and waits for its sender: top/a -> top/a"
+    assert seen == [full, 0, 1]
 
 
 async def test_a_timeout_that_is_no_number_is_refused(autojump_clock) -> None:
