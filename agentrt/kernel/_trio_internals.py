@@ -123,6 +123,23 @@ def is_innermost(scope: trio.CancelScope, task: trio.lowlevel.Task) -> bool:
     return own is not None and getattr(task, "_cancel_status", None) is own
 
 
+async def close_nurseries(task: trio.lowlevel.Task) -> BaseException | None:
+    """Cancel and leave the nurseries that the current *task* left open, as their ``async with`` would have.
+
+    Returns:
+        What came out of them. With a Trio that it was not tried with nothing is done, and the end of the task is an
+        internal error to Trio.
+    """
+    left: BaseException | None = None
+    if _why_untried():
+        return left
+    for nursery in reversed(task.child_nurseries):
+        open_: Any = nursery
+        open_.cancel_scope.cancel(reason="agentrt: its actor left it open")
+        left = open_.cancel_scope._close(await open_._nested_child_finished(left))
+    return left
+
+
 # Piercing
 
 

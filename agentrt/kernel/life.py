@@ -11,7 +11,7 @@ import itertools
 
 import trio
 
-from agentrt.kernel._trio_internals import is_innermost
+from agentrt.kernel._trio_internals import close_nurseries, is_innermost
 from agentrt.kernel.actor import Actor, ActorContext
 from agentrt.kernel.beside import Beside
 from agentrt.kernel.endings import Remains, exit_of, joined, legible, only, suspect, without
@@ -94,6 +94,8 @@ async def _live_in(
             await _live_once(life, scope)
         except BaseException as raised:  # noqa: BLE001, ASYNC103 - sorted by the caller, or below; what is not ours is raised.
             error = legible(raised)
+        if task.child_nurseries:
+            error = await _close_nurseries(life, error)
         try:
             if scope.cancel_called or life.beside is not None or not is_innermost(scope, task):
                 return life, error
@@ -110,6 +112,16 @@ async def _live_in(
     raise AssertionError
 
 
+async def _close_nurseries(life: Incarnation, error: BaseException | None) -> BaseException | None:
+    """End the nurseries that *life* opened and did not close, such as a client's; who crashes has no time to."""
+    assert life.task is not None
+    life.hold_to_its_end()
+    left = await close_nurseries(life.task)
+    if error is None:
+        error = RuntimeError("it ended with a nursery open that it opened; close in on_stop what on_start opens")
+    return joined("it failed, and so did a nursery that it left open", error, left)
+
+
 async def _live_once(life: Incarnation, scope: trio.CancelScope) -> None:
     if life.actor is None:
         _begin(life)
@@ -119,7 +131,8 @@ async def _live_once(life: Incarnation, scope: trio.CancelScope) -> None:
             return
     actor = life.actor
     assert actor is not None
-    if type(actor).run is not Actor.run:
+    if type(actor).run is not Actor.run or not is_innermost(scope, trio.lowlevel.current_task()):
+        # What its start hook left open lies inside this scope, and is not to be cancelled with a handler.
         await _run(life, actor)
     elif not life.is_stopping:
         # A stop ends the reading of the mailbox by itself.
