@@ -66,8 +66,9 @@ class RestartChild(Request[ActorRef | None]):
     Args:
         id: The child's name.
         stop_first: Restart also one that is not down: stop it within its grace, or cut its backoff short. One that
-            then does not start has failed, as after a crash, and is restarted within its budget. Whoever asks for its
-            own restart is answered before.
+            then does not start has failed, as after a crash, and is restarted within its budget. Siblings that were to
+            be restarted with it keep their own backoff, and it waits for those that start before it. Whoever asks for
+            its own restart is answered before.
     """
 
     id: str = attrs.field(validator=_is_name)

@@ -13,7 +13,7 @@ from agentrt.policy.intensity import RestartIntensity, RunningClock, Verdict
 
 if TYPE_CHECKING:
     from agentrt.kernel.cell import Cell
-    from agentrt.kernel.events import Event
+    from agentrt.kernel.events import Event, EventStream
     from agentrt.kernel.exits import Exit
     from agentrt.kernel.incarnation import Incarnation
     from agentrt.kernel.messages import Envelope
@@ -197,3 +197,13 @@ class Child:
             self.attempt = 0
         self.attempt += 1
         return self.spec.backoff.delay(self.attempt, jitter)
+
+
+def tell_hook(child: Child, exit_: Exit, events: EventStream) -> None:
+    """Give *exit_* to whoever wants each exit of *child*; what that raises is an event."""
+    if child.spec.on_exit is None:
+        return
+    try:
+        child.spec.on_exit(exit_)
+    except Exception as error:  # noqa: BLE001 - whoever watches must not break what is watched.
+        events.emit("exit_hook_failed", child.cell.path, error=repr(error))

@@ -13,7 +13,7 @@ import trio
 
 from agentrt.kernel.actor import Actor
 from agentrt.kernel.cell import Cell
-from agentrt.kernel.children import Child, ChildState
+from agentrt.kernel.children import Child, ChildState, tell_hook
 from agentrt.kernel.errors import NoSuchChild, TreeFailed
 from agentrt.kernel.events import EventStream
 from agentrt.kernel.exits import Cause, Exit
@@ -223,6 +223,7 @@ class Runtime:
     def has_ended(self, _: Incarnation, exit_: Exit) -> None:
         """Take down that the root ended."""
         self._exit = exit_
+        tell_hook(self._root, exit_, self.events)
         self._root.state = ChildState.DOWN
         self._root.cell.close()
         self._started.set()

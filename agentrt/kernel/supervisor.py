@@ -20,7 +20,7 @@ import trio
 
 from agentrt.kernel.actor import Actor
 from agentrt.kernel.census import SupervisorStatistics, in_figures
-from agentrt.kernel.children import Child, ChildState
+from agentrt.kernel.children import Child, ChildState, tell_hook
 from agentrt.kernel.collecting import making
 from agentrt.kernel.desk import Desk
 from agentrt.kernel.errors import KernelError, StartFailed
@@ -204,8 +204,7 @@ class Supervisor(Actor):
         ended_by = child.incarnation.ended_by if child.incarnation is not None else None
         event = self._emit_exit(child, exit_, ended_by or child.why)
         self._escalations += ended_by is not None and exit_.is_abnormal
-        if child.spec.on_exit is not None:
-            self._tell_hook(child, child.spec.on_exit, exit_)
+        tell_hook(child, exit_, self._events)
         if decision is not None:
             if child.awaiting_start:
                 self._roster.tell_not_started(child, lambda: StartFailed(child.cell.path, exit_))
@@ -295,12 +294,6 @@ class Supervisor(Actor):
         self._restarts.over(child, self._now())
 
     # What is told
-
-    def _tell_hook(self, child: Child, hook: Callable[[Exit], None], exit_: Exit) -> None:
-        try:
-            hook(exit_)
-        except Exception as error:  # noqa: BLE001 - whoever watches must not break what is watched.
-            self._emit_of(child, "exit_hook_failed", error=repr(error))
 
     def _emit_of(self, child: Child, kind: str, cause: Event | None = None, **fields: Any) -> Event:
         return self._events.emit(kind, child.cell.path, cause, **fields)
