@@ -1,49 +1,43 @@
-"""The MCP SDK, wrapped: handshake, tool calls and pings over stdio and HTTP. Nothing else here imports it."""
+"""The MCP SDK's session, wrapped: handshake, tool calls, pings, and what a server asks in the middle of a call."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from contextvars import ContextVar, Token
-from typing import Any, Protocol, Self
+from contextvars import Token
+from typing import Any
 
-import anyio
 import attrs
 import trio
 from mcp.client import Client
-from mcp.client.streamable_http import streamable_http_client
+from mcp.client.session import ElicitationFnT
 from mcp.client.subscriptions import SubscriptionLost
 from mcp.shared.exceptions import MCPError
-from mcp.shared.message import SessionMessage
 from mcp_types import (
     DiscoverResult,
+    ElicitRequestFormParams,
+    ElicitRequestParams,
+    ElicitResult,
     TextContent,
     Tool,
     ToolListChangedNotification,
-    jsonrpc_message_adapter,
 )
 from pydantic import ValidationError
 
-from actors._mcp_http import MAX_BODY, HttpLink, failure_of
+from actors._mcp_http import failure_of
+from actors._mcp_wire import Wire, reached
 from agentrt.policy import Failure, FailureKind, SendState
-from agentrt.policy.failures import INTERNAL_ERROR, SERVER_ERRORS, classify_rpc
+from agentrt.ports import ToolDefinition
 from agentrt.resilience import CallFailed
 
 #: Seconds after which a subscription that was lost is opened again.
 _LISTEN_AGAIN = 5.0
 #: Kinds of failure of a ping after which nobody knows whether the server lives.
 _SILENT = frozenset({FailureKind.TRANSIENT, FailureKind.TIMEOUT})
-#: Where a call notes how far into the server's input its requests reach.
-_marks: ContextVar[list[int] | None] = ContextVar("_marks", default=None)
 
 
-class Lines(Protocol):
-    """What a connection needs of a server process."""
-
-    def send(self, line: bytes) -> int: ...
-    async def receive(self) -> bytes | None: ...
-    def stop_listening(self) -> None: ...
-    def may_have_read(self, mark: int) -> bool: ...
+#: Answers a server's form, given its message and its schema (None where it is a web page instead); None declines.
+Fill = Callable[[str, Mapping[str, Any] | None], dict[str, Any] | None]
 
 
 class HandshakeFailed(Exception):
@@ -58,28 +52,16 @@ class HandshakeFailed(Exception):
         self.failure = failure
 
 
-class Wire(Protocol):
-    """How messages get to a server and back, and what its errors mean there."""
-
-    def transport(self) -> Any:
-        """Make the SDK's transport."""
-        ...
-
-    def failure(self, code: int, message: str, data: object, marks: Sequence[int]) -> Failure:
-        """Say what an error means; *marks* say how far into the server's input the call's requests reach."""
-        ...
-
-
 @attrs.frozen
 class OfferedTool:
     """A tool as the server lists it.
 
     Args:
-        name: Its name.
+        definition: What it is called with.
         repeatable: Whether the server says that calling it twice does no more than calling it once.
     """
 
-    name: str
+    definition: ToolDefinition
     repeatable: bool
 
 
@@ -198,13 +180,16 @@ class Connection:
 
 
 @asynccontextmanager
-async def connect(wire: Wire, era: Era, *, tools_changed: Callable[[], object]) -> AsyncIterator[Connection]:
+async def connect(
+    wire: Wire, era: Era, *, tools_changed: Callable[[], object], fill: Fill | None = None
+) -> AsyncIterator[Connection]:
     """Do the handshake over *wire*.
 
     Args:
         wire: How messages get to the server.
         era: What its last start found out, else :data:`UNKNOWN`.
         tools_changed: Called when the server says by itself that its tools changed.
+        fill: Answers the server's forms; where there is none, it is told that nobody does.
 
     Raises:
         HandshakeFailed: It did not work. It has no time limit of its own.
@@ -217,7 +202,14 @@ async def connect(wire: Wire, era: Era, *, tools_changed: Callable[[], object]) 
     async with AsyncExitStack() as stack:
         try:
             client = await stack.enter_async_context(
-                Client(wire.transport(), mode=era.mode, prior_discover=era.discovered, cache=None, message_handler=note)
+                Client(
+                    wire.transport(),
+                    mode=era.mode,
+                    prior_discover=era.discovered,
+                    cache=None,
+                    message_handler=note,
+                    elicitation_callback=None if fill is None else _answering(fill),
+                )
             )
         except Exception as error:
             raise _handshake_failed(error, wire) from error
@@ -233,7 +225,16 @@ def _handshake_failed(error: Exception, wire: Wire) -> HandshakeFailed:
 
 def _offered(tool: Tool) -> OfferedTool:
     hints = tool.annotations
-    return OfferedTool(tool.name, hints is not None and bool(hints.read_only_hint or hints.idempotent_hint))
+    definition = ToolDefinition(tool.name, tool.description or "", tool.input_schema)
+    return OfferedTool(definition, hints is not None and bool(hints.read_only_hint or hints.idempotent_hint))
+
+
+def _answering(fill: Fill) -> ElicitationFnT:
+    async def answer(context: object, params: ElicitRequestParams) -> ElicitResult:  # noqa: ARG001 - as the SDK calls it.
+        content = fill(params.message, params.requested_schema if isinstance(params, ElicitRequestFormParams) else None)
+        return ElicitResult(action="decline" if content is None else "accept", content=content)
+
+    return answer
 
 
 class _Failures:
@@ -245,11 +246,11 @@ class _Failures:
         self._token: Token[list[int] | None] | None = None
 
     def __enter__(self) -> None:
-        self._token = _marks.set(self._marks)
+        self._token = reached.set(self._marks)
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         assert self._token is not None
-        _marks.reset(self._token)
+        reached.reset(self._token)
         if isinstance(error, MCPError):
             failure = self._wire.failure(error.code, error.message, error.error.data, self._marks)
             raise CallFailed(failure) from error
@@ -262,119 +263,3 @@ def _flat(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for one in error.exceptions for leaf in _flat(one)]
     return [error]
-
-
-class StdioWire:
-    """Lines to a process and back.
-
-    Args:
-        lines: The process.
-        ignored: Called with each line that is no message; such a line does no harm.
-    """
-
-    def __init__(self, lines: Lines, ignored: Callable[[bytes], object]) -> None:
-        self._lines = lines
-        self._ignored = ignored
-
-    def transport(self) -> Any:
-        """Make the SDK's transport."""
-        return _Transport(self._lines, self._ignored)
-
-    def failure(self, code: int, message: str, _data: object, marks: Sequence[int]) -> Failure:
-        """Say what an error means: the SDK reports a server that is gone with codes that servers use too.
-
-        Only the process knows, and also whether it had read the call.
-        """
-        if code == INTERNAL_ERROR or code in SERVER_ERRORS:
-            was_read = bool(marks) and self._lines.may_have_read(marks[0])
-            return Failure(FailureKind.TRANSIENT, SendState.SENT if was_read else SendState.NOT_SENT, message)
-        return classify_rpc(code, message)
-
-
-class HttpWire:
-    """Requests to a server elsewhere."""
-
-    def __init__(self, link: HttpLink) -> None:
-        self._link = link
-
-    def transport(self) -> Any:
-        """Make the SDK's transport."""
-        return streamable_http_client(self._link.url, http_client=self._link.client, max_sse_event_size=MAX_BODY)
-
-    def failure(self, code: int, message: str, data: object, _marks: Sequence[int]) -> Failure:
-        """Say what an error means: the fault of the network or the status that it was made of, else the code."""
-        failure = failure_of(data) or classify_rpc(code, message, has_session=True)
-        if failure.session_lost:
-            self._link.lose(failure.reason)
-        return failure
-
-
-class _Transport:
-    """The SDK's idea of a transport: two streams, and nothing to start or to stop, since the process has an owner."""
-
-    def __init__(self, lines: Lines, ignored: Callable[[bytes], object]) -> None:
-        self._streams = _Incoming(lines, ignored), _Outgoing(lines)
-
-    async def __aenter__(self) -> tuple[_Incoming, _Outgoing]:
-        return self._streams
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._streams[0].aclose()
-
-
-class _Incoming:
-    def __init__(self, lines: Lines, ignored: Callable[[bytes], object]) -> None:
-        self._lines = lines
-        self._ignored = ignored
-
-    async def receive(self) -> SessionMessage | Exception:
-        while (line := await self._lines.receive()) is not None:
-            try:
-                # One bad byte costs a character, and not the session.
-                message = jsonrpc_message_adapter.validate_json(line.decode("utf-8", "replace"), by_name=False)
-            except ValueError:
-                self._ignored(line)
-            else:
-                return SessionMessage(message)
-        raise anyio.EndOfStream
-
-    async def aclose(self) -> None:
-        self._lines.stop_listening()
-
-    def __aiter__(self) -> _Incoming:
-        return self
-
-    async def __anext__(self) -> SessionMessage | Exception:
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-
-class _Outgoing:
-    def __init__(self, lines: Lines) -> None:
-        self._lines = lines
-
-    async def send(self, item: SessionMessage, /) -> None:
-        line = item.message.model_dump_json(by_alias=True, exclude_unset=True).encode("utf-8", "replace")
-        try:
-            mark = self._lines.send(line)
-        except trio.BrokenResourceError as error:
-            raise anyio.BrokenResourceError from error
-        if (marks := _marks.get()) is not None:
-            marks.append(mark)
-
-    async def aclose(self) -> None:
-        """Do nothing: whoever owns the process ends it."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from actors._environment import server_environment, server_headers
-from actors._mcp_client import HttpWire, Lines, StdioWire, Wire
 from actors._mcp_desk import Peer
 from actors._mcp_http import HttpLink
+from actors._mcp_wire import HttpWire, Lines, StdioWire, Wire
 from actors._stdio import ServerProcess
 from agentrt.config import SecretError
 

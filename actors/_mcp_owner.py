@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import trio
 
 from actors._mcp_client import ERAS, LEGACY, UNKNOWN, HandshakeFailed, connect
 from actors._mcp_desk import Desk, Peer, Server, State
+from actors._mcp_form import filled_with_defaults
 from actors._mcp_history import History
 from actors._mcp_launch import CannotStart, Launched, Launcher
 from actors._mcp_watch import Reporter, Watch
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _GOOD_START = 10.0
 #: Starts in a row that fail without an answer, after which a server is asked anew how it wants to be spoken to.
 _ERA_DOUBTED = 2
+#: Of what a server says, this much is told.
+_SHOWN = 200
 #: What fails in passing is no sign that a start will fail for ever.
 _PASSING = frozenset({FailureKind.TRANSIENT, FailureKind.TIMEOUT, FailureKind.THROTTLED})
 
@@ -179,7 +182,10 @@ class Owner:
         with trio.CancelScope(deadline=began + limit) as scope:
             try:
                 async with connect(
-                    launched.wire, self._desk.era, tools_changed=self._desk.note_tools_changed
+                    launched.wire,
+                    self._desk.era,
+                    tools_changed=self._desk.note_tools_changed,
+                    fill=self._fill if self._config.elicitation == "defaults" else None,
                 ) as connection:
                     server = Server(peer, connection)
                     parting = await self._list_and_serve(server, scope, began)
@@ -270,11 +276,17 @@ class Owner:
             await server.wait_idle()
         return Parting(f"restarted on request: {request.reason}", requested=True)
 
+    def _fill(self, message: str, schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        content = None if schema is None else filled_with_defaults(schema)
+        answer = "declined" if content is None else "defaults"
+        self._emit("mcp_input_requested", server=self._name, message=message[:_SHOWN], answer=answer)
+        return content
+
     def _ignored(self, line: bytes) -> None:
         # A server that prints to stdout does so again and again; once a run is enough to find it.
         if not self._noisy:
             self._noisy = True
-            self._emit("mcp_line_ignored", server=self._name, line=line[:200].decode("utf-8", "replace"))
+            self._emit("mcp_line_ignored", server=self._name, line=line[:_SHOWN].decode("utf-8", "replace"))
 
     async def _after(self, ending: Ending) -> None:
         verdict = self._judge(ending)

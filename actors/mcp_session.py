@@ -20,7 +20,7 @@ from agentrt.config import ServerPolicies
 from agentrt.config.model import McpServerConfig
 from agentrt.kernel import Actor
 from agentrt.policy import BreakerState, Transition
-from agentrt.ports import ToolError
+from agentrt.ports import ToolDefinition, ToolError
 from agentrt.resilience import BreakerGate, BulkheadGate, CallFailed, Retrying, classify
 
 _BREAKER_EVENTS = {
@@ -86,6 +86,11 @@ class McpToolSession:
     def tools(self) -> tuple[str, ...]:
         """Names of the tools that the server listed last."""
         return tuple(self.desk.tools)
+
+    @property
+    def definitions(self) -> tuple[ToolDefinition, ...]:
+        """What the server said of each of them: what a model has to know to call it."""
+        return tuple(offered.definition for offered in self.desk.tools.values())
 
     @property
     def is_idle(self) -> bool:

@@ -293,6 +293,9 @@ class McpServerConfig:
     trust_annotations: bool = True
     #: Tools that must be there for the agent to be ready.
     expect_tools: tuple[str, ...] = ()
+    #: What is done with a form that the server wants filled in (elicitation): it is told that nobody does (``none``),
+    #: or gets back the ``defaults`` that it proposes, and a no where they are not all that it needs.
+    elicitation: Literal["none", "defaults"] = "none"
     #: Whether only one agent may use it, such as a server that keeps a file of its own.
     exclusive: bool = False
     retry: Name | None = None

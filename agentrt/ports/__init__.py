@@ -28,7 +28,7 @@ from agentrt.ports.errors import (
 from agentrt.ports.registry import Entries, Registration, RegistryEntry
 from agentrt.ports.rights import BusUse, Permissions
 from agentrt.ports.server import ServerNode, Servers, ServerStatus
-from agentrt.ports.tools import BatteryMissing, ToolError, ToolSession
+from agentrt.ports.tools import BatteryMissing, ToolDefinition, ToolError, ToolSession
 from agentrt.ports.topology import BucketSpec, ConsumerSpec, Difference, Finding, Json, StreamSpec, Topology
 
 __all__ = [
@@ -70,6 +70,7 @@ __all__ = [
     "SlowConsumer",
     "StoreFull",
     "StreamSpec",
+    "ToolDefinition",
     "ToolError",
     "ToolSession",
     "Topology",

@@ -5,11 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import attrs
+
 from agentrt.policy import SendState
 
 
 class BatteryMissing(LookupError):
     """Something that the fleet needs is not installed, or cannot be imported; says what to do."""
+
+
+@attrs.frozen
+class ToolDefinition:
+    """A tool as its server describes it: what a model has to know to call it.
+
+    Args:
+        name: Its name.
+        description: What it does, in the server's words; empty where the server says nothing.
+        input_schema: Its arguments as JSON Schema, as the server wrote it.
+    """
+
+    name: str
+    description: str
+    input_schema: Mapping[str, Any]
 
 
 class ToolError(Exception):
@@ -79,6 +96,11 @@ class ToolSession(Protocol):
     @property
     def tools(self) -> tuple[str, ...]:
         """Names of the tools that the server listed last."""
+        ...
+
+    @property
+    def definitions(self) -> tuple[ToolDefinition, ...]:
+        """What the server said of each of them."""
         ...
 
     async def wait_ready(self) -> None:

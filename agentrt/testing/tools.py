@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from agentrt.policy import SendState
-from agentrt.ports import ToolError
+from agentrt.ports import ToolDefinition, ToolError
 
 
 class InProcessSession:
@@ -60,6 +60,11 @@ class InProcessSession:
     def tools(self) -> tuple[str, ...]:
         """Names of the tools, sorted."""
         return tuple(self._tools)
+
+    @property
+    def definitions(self) -> tuple[ToolDefinition, ...]:
+        """Each tool by its signature and its docstring; any value will do for an argument."""
+        return tuple(_definition(tool, method) for tool, method in self._tools.items())
 
     def crash(self) -> None:
         """Go down: calls in hand end as they do when a server dies, later ones wait."""
@@ -131,3 +136,13 @@ class InProcessSession:
             attempt=max(attempts, 1),
             sent=SendState.SENT if happened else SendState.NOT_SENT,
         )
+
+
+def _definition(tool: str, method: Callable[..., Awaitable[Any]]) -> ToolDefinition:
+    parameters = inspect.signature(method).parameters.values()
+    schema = {
+        "type": "object",
+        "properties": {parameter.name: {} for parameter in parameters},
+        "required": [parameter.name for parameter in parameters if parameter.default is parameter.empty],
+    }
+    return ToolDefinition(tool, inspect.getdoc(method) or "", schema)

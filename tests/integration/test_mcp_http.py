@@ -77,6 +77,13 @@ async def test_a_server_is_called_in_either_era(web, era):
         assert world.session.pid is None
 
 
+async def test_a_result_without_a_type_is_a_complete_one(web):
+    """As the protocol has it since it has types."""
+    await web.start("--era", MODERN)
+    async with opened(web.url) as world:
+        assert await world.do("untyped") == "untyped"
+
+
 FAULTS = [
     ("reset", {}, ("transient", "sent")),
     ("close", {}, ("transient", "sent")),

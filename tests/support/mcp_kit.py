@@ -32,6 +32,7 @@ class Plan:
     lifetime: float | None = None
     #: What the server says of its tools, by the tool's name.
     annotations: dict[str, dict[str, bool]] = attrs.field(factory=dict)
+    schema: dict[str, Any] = attrs.field(factory=lambda: {"type": "object"})
 
 
 class MemoryServer:
@@ -48,6 +49,8 @@ class MemoryServer:
         self.frozen = False
         self.reading = True
         self.seen: list[str] = []
+        #: What the client answered to the server's own requests.
+        self.replies: list[dict[str, Any]] = []
         self._sent = self._read = 0
         self._wake = trio.Event()
         self._requests: deque[bytes] = deque()
@@ -80,6 +83,12 @@ class MemoryServer:
     async def say(self, method: str) -> None:
         """Send a notification."""
         await self._answers.send(json.dumps({"jsonrpc": "2.0", "method": method}).encode())
+
+    async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Ask the client something, and return its answer."""
+        await self._answers.send(json.dumps({"jsonrpc": "2.0", "id": "q", "method": method, "params": params}).encode())
+        await until(lambda: self.replies)
+        return self.replies.pop()
 
     def freeze(self) -> None:
         self.frozen = True
@@ -124,6 +133,9 @@ class MemoryServer:
             await self._wake.wait()
 
     async def _handle(self, message: dict[str, Any]) -> None:
+        if "method" not in message:
+            self.replies.append({key: message[key] for key in ("result", "error") if key in message})
+            return
         self.seen.append(message["method"])
         if "id" not in message:
             return
@@ -146,7 +158,7 @@ class MemoryServer:
         if method == "tools/list":
             hints = self.plan.annotations
             tools = [
-                {"name": name, "inputSchema": {"type": "object"}, "annotations": hints.get(name, {})}
+                {"name": name, "inputSchema": self.plan.schema, "annotations": hints.get(name, {})}
                 for name in self.plan.tools
             ]
             return {"result": {"tools": tools}}

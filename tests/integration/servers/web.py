@@ -142,6 +142,10 @@ class Handler(BaseHTTPRequestHandler):
         content = [{"type": "text", "text": arguments.get("text", "ok")}]
         self.reply({"result": self.complete({"content": content})})
 
+    def do_untyped(self, _: dict[str, Any]) -> None:
+        """Answer without saying of what type the result is."""
+        self.reply({"result": {"content": [{"type": "text", "text": "untyped"}]}})
+
     def do_events(self, arguments: dict[str, Any]) -> None:
         """Answer in a stream."""
         content = [{"type": "text", "text": arguments.get("text", "ok")}]

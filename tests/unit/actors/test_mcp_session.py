@@ -9,7 +9,7 @@ import trio
 from mcp_kit import Plan, World, until
 
 from actors.mcp_session import McpToolSession
-from agentrt.ports import ToolError
+from agentrt.ports import ToolDefinition, ToolError
 
 
 async def test_a_started_server_is_ready_and_names_its_tools(autojump_clock):
@@ -334,3 +334,40 @@ async def test_after_the_stop_the_session_is_down(autojump_clock):
         await world.session.wait_ready()
     assert (world.session.is_ready, world.session.reason, world.session.pid) == (False, "stopped", None)
     assert world.servers[0].returncode == -15
+
+
+async def test_a_session_tells_what_a_model_has_to_know_of_a_tool(autojump_clock):
+    """Its arguments stand there as the server wrote them, keywords and all."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "$defs": {"a": {}}, "if": {}}
+    async with World(Plan(tools=("echo",), schema=schema)).run() as world:
+        await world.session.wait_ready()
+        assert world.session.definitions == (ToolDefinition("echo", "", schema),)
+
+
+FORM = {"type": "object", "properties": {"name": {"type": "string", "default": "Ada"}}}
+
+
+@pytest.mark.parametrize(
+    ("params", "reply", "told"),
+    [
+        ({"requestedSchema": FORM}, {"action": "accept", "content": {"name": "Ada"}}, "defaults"),
+        ({"requestedSchema": FORM | {"required": ["age"]}}, {"action": "decline"}, "declined"),
+        ({"mode": "url", "url": "http://127.0.0.1/", "elicitationId": "1"}, {"action": "decline"}, "declined"),
+    ],
+)
+async def test_a_form_is_answered_with_its_defaults_where_that_is_configured(params, reply, told, autojump_clock):
+    """Each answer is told; a page that a person would have to visit is declined."""
+    async with World(elicitation="defaults").run() as world:
+        await world.session.wait_ready()
+        answer = await world.servers[0].ask("elicitation/create", {"message": "Who?", **params})
+    assert {"result": reply} == answer
+    event = world.named("mcp_input_requested")[0]
+    assert {"server": "tools", "message": "Who?", "answer": told}.items() <= event.fields.items()
+
+
+async def test_a_server_is_told_that_nobody_answers_forms(autojump_clock):
+    """Unless it is configured otherwise."""
+    async with World().run() as world:
+        await world.session.wait_ready()
+        answer = await world.servers[0].ask("elicitation/create", {"message": "Who?", "requestedSchema": FORM})
+    assert answer["error"]["code"] == -32600

@@ -160,6 +160,9 @@ async def test_the_public_coroutines_of_an_object_are_its_tools(autojump_clock: 
     assert (("search",), True, "ready", None) == (session.tools, session.is_ready, session.reason, session.pid)
     await session.wait_ready()
     assert ["x"] == await session.call("search", {"query": "x"})
+    (definition,) = session.definitions
+    assert ("search", {"query": {}, "seconds": {}}) == (definition.name, definition.input_schema["properties"])
+    assert ["query"] == definition.input_schema["required"]
 
 
 @pytest.mark.parametrize(
