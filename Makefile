@@ -15,7 +15,7 @@ COVERED := tests/unit/kernel tests/unit/policy tests/conformance \
 	$(filter-out %/test_simulation.py %/test_fleet.py,$(wildcard tests/property/test_*.py))
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test coverage lint types floors simulate benchmarks reliability soak plant-bugs fmt clean
+.PHONY: demo test coverage lint types floors simulate benchmarks reliability mcp-conformance soak plant-bugs fmt clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/newsroom/demo.py
@@ -52,6 +52,10 @@ benchmarks: $(VENV)/dev.stamp
 # Plays the failure matrix with the peers beside, some minutes, and writes docs/reliability.md.
 reliability: $(VENV)/dev.stamp
 	$(BIN)/python tests/reliability/run.py --install --write $(RELIABILITY_ARGS)
+
+# The protocol's official suite, some minutes, with a Node of its own; writes docs/mcp-conformance.md.
+mcp-conformance: $(VENV)/dev.stamp
+	$(BIN)/python tests/mcp_conformance/run.py --write $(MCP_CONFORMANCE_ARGS)
 
 # An hour of random faults; SOAK_ARGS="--hours 8 --seed 7" for a night that can be repeated.
 soak: $(VENV)/dev.stamp

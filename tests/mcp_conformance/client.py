@@ -67,9 +67,9 @@ async def main(scenario: str, config: McpServerConfig, context: dict[str, Any]) 
 
 
 def configured(url: str, version: str) -> McpServerConfig:
-    """Configure the server; the suite's scenarios of 2025-03-26 begin with the same handshake as those of 2025-11-25."""
+    """Configure the server; scenarios of 2025-03-26 begin with the same handshake as those of 2025-11-25."""
     protocol = "2026-07-28" if version == "2026-07-28" else "2025-11-25"
-    return McpServerConfig(url=url, protocol=os.environ.get("AGENTRT_PROTOCOL", protocol), elicitation="defaults")
+    return McpServerConfig(url=url, protocol=protocol, elicitation="defaults")
 
 
 if __name__ == "__main__":
