@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import httpx2
@@ -16,6 +16,7 @@ import trio
 from agentrt.config import SecretError
 from agentrt.policy import Failure, FailureKind, SendState
 from agentrt.policy.failures import classify_status, parse_retry_after, says_session_lost
+from agentrt.resilience import CallFailed
 from agentrt.resilience.classify import network_failure
 
 #: An answer larger than this fails its call: one answer must not eat the fleet's memory.
@@ -35,6 +36,15 @@ _SESSION_HEADER = "mcp-session-id"
 Headers = Callable[[], Mapping[str, str]]
 
 
+class Login(Protocol):
+    """Where the access token comes from, such as :class:`actors._mcp_login.Login`."""
+
+    @property
+    def authorization(self) -> str | None: ...
+    def is_wanted(self, refusal: httpx2.Response) -> bool: ...
+    async def renew(self, request: httpx2.Request, refusal: httpx2.Response) -> None: ...
+
+
 class HttpLink:
     """What stands for the process of a server that runs elsewhere: when it was heard of, and when its session is lost.
 
@@ -44,6 +54,7 @@ class HttpLink:
         url: The server's endpoint.
         headers: Reads what goes with each request, secrets included; read again when the server says 401.
         connect_timeout: Seconds for one connection to be made.
+        login: Where the access token comes from, where there is one.
     """
 
     pid: None = None
@@ -51,7 +62,7 @@ class HttpLink:
     signal: None = None
     last_words = ""
 
-    def __init__(self, url: str, headers: Headers, connect_timeout: float) -> None:
+    def __init__(self, url: str, headers: Headers, connect_timeout: float, login: Login | None = None) -> None:
         self.url = url
         #: Set when nothing uses it any more.
         self.exited = trio.Event()
@@ -64,7 +75,7 @@ class HttpLink:
         self._killed = trio.Event()
         self._courtesies = 0
         self._nursery: trio.Nursery | None = None
-        self._transport = _FaultTransport(self, headers)
+        self._transport = _FaultTransport(self, headers, login)
         # No limit on reading: a call has a deadline of its own, and a stream may be silent for long.
         timeout = httpx2.Timeout(None, connect=connect_timeout)
         self.client = httpx2.AsyncClient(transport=self._transport, timeout=timeout)
@@ -141,12 +152,13 @@ class _FaultTransport(httpx2.AsyncBaseTransport):
     come back as an error of JSON-RPC, with the fault in its data.
     """
 
-    def __init__(self, link: HttpLink, headers: Headers) -> None:
+    def __init__(self, link: HttpLink, headers: Headers, login: Login | None) -> None:
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30.0)
         self._inner = httpx2.AsyncHTTPTransport(limits=limits)
         self._link = link
         self._read_headers = headers
         self._headers = dict(headers())
+        self._login = login
         self._session: str | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -155,16 +167,19 @@ class _FaultTransport(httpx2.AsyncBaseTransport):
             return await self._post(request)
         if request.method == "DELETE":
             self._session = None
-            with trio.move_on_after(_COURTESY), suppress(httpx2.TransportError):
+            with trio.move_on_after(_COURTESY), suppress(httpx2.TransportError, CallFailed):
                 return await self._send(request)
             return httpx2.Response(204)
-        return await self._send(request)
+        try:
+            return await self._send(request)
+        except CallFailed:
+            return httpx2.Response(_UNAUTHORIZED)
 
     async def end_session(self, url: str) -> None:
         """Tell the server that its session is not used any more, where there is one and it was not told yet."""
         if self._session is not None:
             request = httpx2.Request("DELETE", url, headers={_SESSION_HEADER: self._session})
-            with suppress(httpx2.TransportError):
+            with suppress(httpx2.TransportError, CallFailed):
                 await (await self._send(request)).aclose()
 
     async def aclose(self) -> None:
@@ -177,8 +192,8 @@ class _FaultTransport(httpx2.AsyncBaseTransport):
             return await self._deliver(request, message.get("method"))
         try:
             return await self._ask(request)
-        except _Refused as refusal:
-            failure = refusal.failure
+        except CallFailed as error:
+            failure = error.failure
         except Exception as error:  # noqa: BLE001 - whatever it is, raised into the SDK it would end all other calls too.
             failure = network_failure(error) or Failure(FailureKind.PERMANENT, SendState.UNKNOWN, repr(error))
         if failure.session_lost:
@@ -195,7 +210,7 @@ class _FaultTransport(httpx2.AsyncBaseTransport):
         return httpx2.Response(202)
 
     async def _dispatch(self, request: httpx2.Request) -> None:
-        with suppress(httpx2.TransportError):
+        with suppress(httpx2.TransportError, CallFailed):
             response = await self._send(request)
             await response.aclose()
 
@@ -223,7 +238,7 @@ class _FaultTransport(httpx2.AsyncBaseTransport):
         # What the server says in the protocol's own words counts, but for what only the status tells.
         is_method_missing = failure.session_lost and error is not None and not says_session_lost(text)
         if error is None or (failure.kind is not FailureKind.PERMANENT and not is_method_missing):
-            raise _Refused(failure)
+            raise CallFailed(failure)
         return _whole(response, body)
 
     async def _send(self, request: httpx2.Request) -> httpx2.Response:
@@ -237,10 +252,19 @@ class _FaultTransport(httpx2.AsyncBaseTransport):
                 self._headers = renewed
                 await response.aclose()
                 response = await self._try(request)
+        if self._login is not None and self._login.is_wanted(response):
+            await response.aclose()
+            await self._login.renew(request, response)
+            response = await self._try(request)
         return response
 
     async def _try(self, request: httpx2.Request) -> httpx2.Response:
         request.headers.update(self._headers)
+        if self._login is not None:
+            # What has expired by the clock is not sent: nobody gets to see it who might keep it.
+            request.headers.pop("authorization", None)
+            if (authorization := self._login.authorization) is not None:
+                request.headers["authorization"] = authorization
         response = await self._inner.handle_async_request(request)
         response.request = request
         self._session = response.headers.get(_SESSION_HEADER, self._session)
@@ -255,19 +279,13 @@ class _FaultTransport(httpx2.AsyncBaseTransport):
                 size += len(part)
                 if size > MAX_BODY:
                     reason = f"the answer is larger than {MAX_BODY} bytes"
-                    raise _Refused(Failure(FailureKind.PERMANENT, SendState.SENT, reason))
+                    raise CallFailed(Failure(FailureKind.PERMANENT, SendState.SENT, reason))
         except httpx2.DecodingError as error:
-            raise _Refused(Failure(FailureKind.PERMANENT, SendState.SENT, f"bad answer: {error}")) from error
+            raise CallFailed(Failure(FailureKind.PERMANENT, SendState.SENT, f"bad answer: {error}")) from error
         finally:
             with trio.CancelScope(shield=True):
                 await response.aclose()
         return b"".join(parts)
-
-
-class _Refused(Exception):
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.reason)
-        self.failure = failure
 
 
 class _Heard(httpx2.AsyncByteStream):

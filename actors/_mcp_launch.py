@@ -12,6 +12,7 @@ import attrs
 from actors._environment import server_environment, server_headers
 from actors._mcp_desk import Peer
 from actors._mcp_http import HttpLink
+from actors._mcp_login import Login
 from actors._mcp_wire import HttpWire, Lines, StdioWire, Wire
 from actors._stdio import ServerProcess
 from agentrt.config import SecretError
@@ -78,7 +79,8 @@ class Launcher(Protocol):
 def launcher_of(config: McpServerConfig, *, log: Path | None, spawn: Spawn) -> Launcher:
     """Choose how a server is started, by its configuration."""
     if config.url is not None:
-        return _Http(config, config.url)
+        limit = config.start_timeout
+        return _Http(config, config.url, None if config.oauth is None else Login(config.url, config.oauth, limit))
     assert config.command is not None
     return _Stdio(config, config.command, log, spawn)
 
@@ -111,11 +113,14 @@ class _Stdio:
 class _Http:
     config: McpServerConfig
     url: str
+    login: Login | None
 
     async def launch(self, report: Report, ignored: Ignored) -> Launched:  # noqa: ARG002 - HTTP has no lines.
         headers = partial(server_headers, self.config.headers, self.config.token)
+        if self.login is not None:
+            self.login.report = report
         try:
-            link = HttpLink(self.url, headers, self.config.start_timeout)
+            link = HttpLink(self.url, headers, self.config.start_timeout, self.login)
         except SecretError as error:
             raise CannotStart(f"its headers: {error}") from error
         return Launched(link, HttpWire(link))

@@ -27,6 +27,7 @@ from agentrt.config.fields import (
 from agentrt.config.fields import (
     headers as valid_headers,
 )
+from agentrt.config.oauth import OAuthConfig
 from agentrt.config.scalars import Duration, Name, Secret, Size
 
 RestartType = Literal["permanent", "transient", "temporary"]
@@ -275,6 +276,8 @@ class McpServerConfig:
     headers: dict[str, str] = attrs.field(factory=dict, repr=False, validator=valid_headers)
     #: Sent as a bearer token to *url*; read again when the server does not accept it any more.
     token: Secret | None = None
+    #: In place of a token: how to get one.
+    oauth: OAuthConfig | None = None
     #: The protocol that it speaks; ``auto`` asks it once and keeps the answer.
     protocol: Literal["auto", "2025-11-25", "2026-07-28"] = "auto"
     #: A value may be a reference, ``"env:NAME"`` or ``"file:PATH"``, which is read at each start of the server.

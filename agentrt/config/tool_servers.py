@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from agentrt.config.model import Config, McpServerConfig
+from agentrt.config.oauth import PROOFS, oauth_faults
 from agentrt.config.problems import Fault, KeyPath, did_you_mean, dotted, shown
 from agentrt.config.scalars import Name
 from agentrt.config.servers import all_servers, path_of
@@ -13,7 +14,7 @@ from agentrt.config.structure import Draft
 from agentrt.policy import NotConfigured, Resolved, resolve
 
 #: Keys that mean something over one transport only.
-_ONLY_WITH = {"command": ("env", "cwd"), "url": ("headers", "token")}
+_ONLY_WITH = {"command": ("env", "cwd"), "url": ("headers", "token", "oauth")}
 
 
 def tool_server_faults(draft: Draft) -> Iterator[Fault]:
@@ -21,6 +22,8 @@ def tool_server_faults(draft: Draft) -> Iterator[Fault]:
     for path, settings in all_servers(draft.config):
         if not any(draft.is_damaged((*path, key)) for key in _ONLY_WITH):
             yield from _transport(path, settings)
+            if settings.oauth is not None and not any(draft.is_damaged((*path, "oauth", key)) for key in PROOFS):
+                yield from oauth_faults((*path, "oauth"), settings.oauth)
     owners: dict[KeyPath, Name] = {}
     for name, agent in draft.config.agents.items():
         found: dict[Name, Resolved[McpServerConfig]] = {}
@@ -51,6 +54,9 @@ def _transport(path: KeyPath, server: McpServerConfig) -> Iterator[Fault]:
         for key in _ONLY_WITH[other]:
             if getattr(server, key):
                 yield Fault((*path, key), f"means nothing for a server that is given by {used}", "leave it out")
+    if server.oauth is not None and (server.token is not None or "authorization" in map(str.lower, server.headers)):
+        message = "there are two ways to log in: with oauth, and with a token of one's own"
+        yield Fault((*path, "oauth"), message, "leave one of them out")
     if server.command is not None and _is_guard(server.command):
         message = "the server would have two owners: the guard restarts it, and so does the agent's session"
         yield Fault((*path, "command"), message, "leave out the guard: write the command that stands behind it")
@@ -93,6 +99,7 @@ def _identity(server: McpServerConfig) -> object:
         server.url,
         server.cwd,
         server.token,
+        server.oauth,
         tuple(sorted(server.env.items())),
         tuple(sorted(server.headers.items())),
     )

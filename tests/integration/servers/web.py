@@ -21,6 +21,7 @@ parser.add_argument(
 )
 parser.add_argument("--effects", type=Path, help="gets a line for each call that was acted on")
 parser.add_argument("--token-file", type=Path, help="holds the only bearer token that is let in")
+parser.add_argument("--authority", help="the authorization server whose tokens are let in")
 parser.add_argument("--stream-until", type=Path, help="GET opens a stream of events until this file is there")
 options = parser.parse_args()
 
@@ -58,7 +59,12 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(204, b"", "text/plain")
 
     def do_GET(self) -> None:
-        """Open a stream of events where there is a file to wait for; else there is none."""
+        """Say whose tokens are let in; open a stream of events where there is a file to wait for."""
+        if self.path == "/.well-known/oauth-protected-resource/mcp" and options.authority:
+            resource = f"http://127.0.0.1:{options.port}/mcp"
+            body = {"resource": resource, "authorization_servers": [options.authority]}
+            self.answer(200, json.dumps(body).encode(), "application/json")
+            return
         if options.stream_until is None:
             self.answer(405, b"", "text/plain")
             return

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from agentrt.config import model
+from agentrt.config.oauth import OAuthConfig
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "configuration.md"
 TABLES = {
@@ -23,6 +24,7 @@ TABLES = {
     "[log]": model.LogConfig,
     "[registry]": model.RegistryConfig,
     "[mcp.global.SERVER]": model.McpServerConfig,
+    "[mcp.global.SERVER.oauth]": OAuthConfig,
     "[connections.NAME]": model.ConnectionConfig,
     "[policies.retry.NAME]": model.RetryConfig,
     "[policies.breaker.NAME]": model.BreakerConfig,

@@ -6,6 +6,7 @@ import pytest
 
 from agentrt.config import SERVER_BREAKER, ServerPolicies, server_policies, servers_of
 
+LOGIN = "issuer = 'https://auth', client_id = 'me'"
 ARCHIVE = "mcp = ['archive']\n[mcp.global.archive]\n"
 
 
@@ -28,6 +29,30 @@ ARCHIVE = "mcp = ['archive']\n[mcp.global.archive]\n"
         (
             "command = ['a']\ntoken = 'env:A'",
             "9: mcp.global.archive.token: means nothing for a server that is given by",
+        ),
+        (
+            f"command = ['a']\noauth = {{ {LOGIN}, client_secret = 'env:A' }}",
+            "9: mcp.global.archive.oauth: means nothing for a server that is given by",
+        ),
+        (
+            f"url = 'http://a'\noauth = {{ {LOGIN} }}",
+            "9: mcp.global.archive.oauth: nothing proves who asks for a token; add client_secret",
+        ),
+        (
+            f"url = 'http://a'\noauth = {{ {LOGIN}, private_key = 'env:A', assertion = 'env:B' }}",
+            "9: mcp.global.archive.oauth.assertion: 'private_key' and 'assertion' exclude each other; leave",
+        ),
+        (
+            f"url = 'http://a'\ntoken = 'env:A'\noauth = {{ {LOGIN}, assertion = 'env:B' }}",
+            "10: mcp.global.archive.oauth: there are two ways to log in: with oauth, and with a token of one's own",
+        ),
+        (
+            "url = 'http://a'\noauth = { issuer = 'auth', client_id = 'me', assertion = 'env:B' }",
+            "9: mcp.global.archive.oauth.issuer: not the URL of an authorization server; write",
+        ),
+        (
+            f"url = 'http://a'\noauth = {{ {LOGIN}, client_secret = 'abc' }}",
+            "9: mcp.global.archive.oauth.client_secret: a secret is given by reference only; write",
         ),
         ("url = 'ftp://a'", "8: mcp.global.archive.url: not the URL of a tool server; write"),
         ("url = 'http://'", "8: mcp.global.archive.url: not the URL of a tool server; write"),
