@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
+import trio
 
 from actors._environment import server_environment, server_headers
 from actors._mcp_desk import Peer
@@ -75,6 +76,10 @@ class Launcher(Protocol):
         """
         ...
 
+    async def hope(self) -> None:
+        """Return when a start that has just failed may work now, for a reason that is known here."""
+        ...
+
 
 def launcher_of(config: McpServerConfig, *, log: Path | None, spawn: Spawn) -> Launcher:
     """Choose how a server is started, by its configuration."""
@@ -108,6 +113,9 @@ class _Stdio:
             raise CannotStart(f"cannot start {self.command[0]!r}: {error.strerror or error}") from error
         return Launched(process, StdioWire(process, ignored))
 
+    async def hope(self) -> None:
+        await trio.sleep_forever()
+
 
 @attrs.frozen
 class _Http:
@@ -124,6 +132,12 @@ class _Http:
         except SecretError as error:
             raise CannotStart(f"its headers: {error}") from error
         return Launched(link, HttpWire(link))
+
+    async def hope(self) -> None:
+        if self.login is None:
+            await trio.sleep_forever()
+        else:
+            await self.login.wait_for_person()
 
 
 #: How a server process is really started.

@@ -297,7 +297,8 @@ class Owner:
         words = ending.peer.last_words if ending.peer is not None else ""
         last_line = f" ({words.splitlines()[-1]})" if words else ""
         self._desk.become(State.DOWN, f"{ending.reason}{last_line}; started again in {verdict.delay:.1f} s")
-        await trio.sleep(verdict.delay)
+        with trio.move_on_after(verdict.delay):
+            await self._launcher.hope()
 
     def _judge(self, ending: Ending) -> RestartDelay:
         if ending.parting.was_ready and (self._desk.answered or ending.uptime >= _GOOD_START):

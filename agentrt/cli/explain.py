@@ -102,4 +102,7 @@ def _settings(config: McpServerConfig) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
+    if attrs.has(type(value)):
+        # A table of its own, of which each value comes here too.
+        return value
     return value if value is None or isinstance(value, bool | int | float | str | list | dict) else str(value)

@@ -135,6 +135,23 @@ def proxy(
     raise typer.Exit(serve_proxy(_program("mcp-proxy"), config, given, backend or [], log_level))
 
 
+@app.command()
+def login(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="An agent that uses the server.")],
+    server: Annotated[str, typer.Argument(metavar="SERVER", help="The server's name in the configuration.")],
+    config: Annotated[
+        Path, typer.Option("--config", metavar="FILE", help="The fleet's configuration.", show_default=True)
+    ] = Path("config.toml"),
+) -> None:
+    """Log in to a tool server that wants a person's consent, in a browser, so that sessions can do without one.
+
+    What the server gives for it is kept in the server's oauth.login_file. A fleet that runs picks it up.
+    """
+    from agentrt.cli.login import ask_person  # noqa: PLC0415 - as above.
+
+    raise typer.Exit(ask_person(_program("mcp-login"), config, agent, server))
+
+
 def _program(name: str) -> Any:
     for point in importlib.metadata.entry_points(group=_GROUP, name=name):
         return point.load()

@@ -64,7 +64,7 @@ def endpoint(_instance: object, _attribute: object, value: str | None) -> None:
     _http_url(value, "not the URL of a tool server", 'write "http://host:8000/mcp" or "https://host/mcp"')
 
 
-def issuer(_instance: object, _attribute: object, value: str) -> None:
+def issuer(_instance: object, _attribute: object, value: str | None) -> None:
     """Check that it is the URL of an authorization server, without a secret in it."""
     _http_url(value, "not the URL of an authorization server", 'write "https://auth.example.org"')
 

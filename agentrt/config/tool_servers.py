@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from agentrt.config.model import Config, McpServerConfig
-from agentrt.config.oauth import PROOFS, oauth_faults
+from agentrt.config.oauth import IDENTITY, PROOFS, oauth_faults
 from agentrt.config.problems import Fault, KeyPath, did_you_mean, dotted, shown
 from agentrt.config.scalars import Name
 from agentrt.config.servers import all_servers, path_of
@@ -22,8 +22,9 @@ def tool_server_faults(draft: Draft) -> Iterator[Fault]:
     for path, settings in all_servers(draft.config):
         if not any(draft.is_damaged((*path, key)) for key in _ONLY_WITH):
             yield from _transport(path, settings)
-            if settings.oauth is not None and not any(draft.is_damaged((*path, "oauth", key)) for key in PROOFS):
-                yield from oauth_faults((*path, "oauth"), settings.oauth)
+            login: KeyPath = (*path, "oauth")
+            if settings.oauth is not None and not any(draft.is_damaged((*login, key)) for key in (*IDENTITY, *PROOFS)):
+                yield from oauth_faults(login, settings.oauth)
     owners: dict[KeyPath, Name] = {}
     for name, agent in draft.config.agents.items():
         found: dict[Name, Resolved[McpServerConfig]] = {}

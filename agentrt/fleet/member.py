@@ -33,6 +33,7 @@ from agentrt.config import (
     server_policies,
     servers_of,
 )
+from agentrt.config.oauth import OAuthConfig
 from agentrt.fleet.batteries import Batteries
 from agentrt.fleet.breakers import AgentBreaker
 from agentrt.fleet.declared import needs_of
@@ -315,8 +316,18 @@ def placed_server(config: McpServerConfig, folder: Path) -> McpServerConfig:
         env={name: _placed(value, folder) for name, value in config.env.items()},
         headers={name: _placed(value, folder) for name, value in config.headers.items()},
         token=Secret(_placed(config.token, folder)) if config.token is not None else None,
+        oauth=_placed_login(config.oauth, folder) if config.oauth is not None else None,
         restart_log=folder / config.restart_log if config.restart_log is not None else None,
     )
+
+
+def _placed_login(oauth: OAuthConfig, folder: Path) -> OAuthConfig:
+    secrets = ("client_secret", "private_key", "refresh_token", "assertion")
+    given = {key: value for key in secrets if (value := getattr(oauth, key)) is not None}
+    placed: dict[str, Any] = {key: Secret(_placed(value, folder)) for key, value in given.items()}
+    if oauth.login_file is not None:
+        placed["login_file"] = folder / oauth.login_file
+    return attrs.evolve(oauth, **placed)
 
 
 def _placed(value: str, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""A small authorization server that runs in a thread: it gives tokens for what it is told to take, and can refuse."""
+"""A small authorization server that runs in a thread: it gives tokens, sends browsers back, and can refuse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import attrs
 
@@ -28,7 +28,10 @@ class Authority:
         answers: Statuses, or errors of OAuth, with which the next requests are refused.
         rotates: Whether each token comes with another refresh token.
         expires_in: Seconds that a token is said to be good for.
+        consents: Whether the person at the browser says yes.
         asked: The requests for tokens that came.
+        agreed: What was asked for in a browser.
+        registered: The clients that registered themselves.
     """
 
     token_file: Path
@@ -36,7 +39,10 @@ class Authority:
     answers: list[int | str] = attrs.field(factory=list)
     rotates: bool = False
     expires_in: int = 3600
+    consents: bool = True
     asked: list[Form] = attrs.field(factory=list)
+    agreed: list[Form] = attrs.field(factory=list)
+    registered: list[dict[str, Any]] = attrs.field(factory=list)
     issuer: str = ""
 
     def token(self, form: Form, basic: str) -> tuple[int, dict[str, Any]]:
@@ -64,14 +70,31 @@ def authority(token_file: Path) -> Iterator[Authority]:
             """Say nothing."""
 
         def do_GET(self) -> None:
+            page, _, query = self.path.partition("?")
+            if page == "/authorization":
+                form = dict(parse_qsl(query))
+                state.agreed.append(form)
+                said = {"code": "c0de"} if state.consents else {"error": "access_denied"}
+                back = urlencode({**said, "state": form["state"]})
+                self.send_response(302)
+                self.send_header("location", f"{form['redirect_uri']}?{back}")
+                self.send_header("content-length", "0")
+                self.end_headers()
+                return
             if self.path != "/.well-known/oauth-authorization-server":
                 self.answer(404, {})
                 return
-            endpoints = {f"{name}_endpoint": f"{state.issuer}/{name}" for name in ("authorization", "token")}
+            names = ("authorization", "token", "registration")
+            endpoints = {f"{name}_endpoint": f"{state.issuer}/{name}" for name in names}
             self.answer(200, {"issuer": state.issuer, **endpoints, "response_types_supported": ["code"]})
 
         def do_POST(self) -> None:
-            form = dict(parse_qsl(self.rfile.read(int(self.headers["content-length"])).decode()))
+            body = self.rfile.read(int(self.headers["content-length"])).decode()
+            if self.path == "/registration":
+                state.registered.append(json.loads(body))
+                self.answer(201, {**state.registered[-1], "client_id": f"client-{len(state.registered)}"})
+                return
+            form = dict(parse_qsl(body))
             scheme, _, basic = self.headers.get("authorization", "").partition(" ")
             self.answer(*state.token(form, base64.b64decode(basic).decode() if scheme == "Basic" else ""))
 

@@ -27,6 +27,8 @@ options = parser.parse_args()
 
 sessions: set[str] = set()
 INFO = {"name": "web", "version": "1"}
+#: Headers that a refusal may have.
+SAID = ("retry_after", "www_authenticate")
 
 
 def result(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
@@ -130,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
             arguments = {"text": arguments.get("text", "ok")}
         what = arguments.get("what", "answer")
         if what == "status":
-            headers = {"retry-after": arguments["retry_after"]} if "retry_after" in arguments else {}
+            headers = {name.replace("_", "-"): arguments[name] for name in SAID if name in arguments}
             self.answer(arguments["status"], arguments.get("body", "").encode(), "text/html", headers=headers)
             return
         self.act(arguments.get("text", what))

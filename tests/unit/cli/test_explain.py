@@ -78,6 +78,15 @@ def test_as_json_it_has_every_setting_and_no_secret() -> None:
     assert (60.0, "env:WEB_TOKEN") == (web["settings"]["call_timeout"], web["settings"]["token"])
 
 
+def test_as_json_a_login_is_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its references and paths, as they are written."""
+    login = '{ url = "http://other/mcp", oauth = { login_file = "a/b", client_id = "me", client_secret = "env:A" } }'
+    monkeypatch.setenv("AGENTRT_MCP__AGENTS__EDITOR__WEB", login)
+    _, web = json.loads(call("editor", "--json").output)["servers"]
+    expected = {"login_file": "a/b", "client_id": "me", "client_secret": "env:A", "issuer": None}
+    assert expected.items() <= web["settings"]["oauth"].items()
+
+
 def test_an_agent_without_servers_says_so() -> None:
     """And one that is not there is named, with those that are."""
     assert "agent writer\n  no tool servers\n" == call("writer").output

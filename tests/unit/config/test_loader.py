@@ -151,8 +151,6 @@ def test_every_required_key_has_an_example_that_is_valid():
         ("FleetConfig", "name"),
         ("AgentConfig", "class"),
         ("ConnectionConfig", "kind"),
-        ("OAuthConfig", "issuer"),
-        ("OAuthConfig", "client_id"),
         ("Config", "schema"),
         ("Config", "fleet"),
         ("Config", "agents"),

@@ -43,6 +43,26 @@ ARCHIVE = "mcp = ['archive']\n[mcp.global.archive]\n"
             "9: mcp.global.archive.oauth.assertion: 'private_key' and 'assertion' exclude each other; leave",
         ),
         (
+            "url = 'http://a'\noauth = { issuer = 'https://auth', client_secret = 'env:A' }",
+            "9: mcp.global.archive.oauth: 'client_id' is missing; add client_id, or login_file for a person's login",
+        ),
+        (
+            "url = 'http://a'\noauth = { client_id = 'me', assertion = 'env:A' }",
+            "9: mcp.global.archive.oauth: 'issuer' is missing; add issuer",
+        ),
+        (
+            f"url = 'http://a'\noauth = {{ {LOGIN}, refresh_token = 'env:A', login_file = 'b' }}",
+            "9: mcp.global.archive.oauth.login_file: 'refresh_token' and 'login_file' exclude each other; leave",
+        ),
+        (
+            f"url = 'http://a'\noauth = {{ {LOGIN}, client_secret = 'env:C', assertion = 'env:A', login_file = 'b' }}",
+            "9: mcp.global.archive.oauth.login_file: 'assertion' and 'login_file' exclude each other; leave",
+        ),
+        (
+            "url = 'http://a'\noauth = { client_secret = 'env:A', login_file = 'b' }",
+            "9: mcp.global.archive.oauth.client_secret: 'client_secret' stands without 'client_id'; add client_id",
+        ),
+        (
             f"url = 'http://a'\ntoken = 'env:A'\noauth = {{ {LOGIN}, assertion = 'env:B' }}",
             "10: mcp.global.archive.oauth: there are two ways to log in: with oauth, and with a token of one's own",
         ),
@@ -194,3 +214,22 @@ def test_a_server_has_the_policies_that_it_names(load_more):
     delays = [made.restart.failed(1.0, "x").delay for _ in range(3)]
     assert [0.0, 1.0, 2.0] == delays
     assert (4, 5) == (made.restart.extended_after, made.restart.same_failures)
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        f"{LOGIN}, client_secret = 'env:A'",
+        f"{LOGIN}, private_key = 'file:a', key_algorithm = 'EdDSA'",
+        f"{LOGIN}, refresh_token = 'file:a'",
+        f"{LOGIN}, refresh_token = 'file:a', client_secret = 'env:A', client_auth = 'post', scope = 'read write'",
+        f"{LOGIN}, assertion = 'file:a', client_secret = 'env:A'",
+        "login_file = 'a'",
+        "login_file = 'a', issuer = 'https://auth', client_id = 'https://me/client.json'",
+        "login_file = 'a', client_id = 'me', client_secret = 'env:A'",
+    ],
+)
+def test_a_login_is_proved_in_one_way(load_more, login):
+    """A client's secret may stand beside what a person or a platform gave it."""
+    loaded = load_more(f"{ARCHIVE}url = 'http://a'\noauth = {{ {login} }}")
+    assert loaded.config.mcp.global_["archive"].oauth is not None
