@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import trio
-from bridge import bridged
-from report import Guarded, Table, document, reason_of
-from suite import ROOT, Scenario, client_command, everything, install, play, scenarios
+from mcpsuite.bridge import bridged
+from mcpsuite.report import Guarded, Table, document, reason_of
+from mcpsuite.suite import ROOT, Scenario, client_command, everything, install, play, scenarios
 
 SERVER = [sys.executable, str(Path(__file__).with_name("server.py"))]
 GUARD = [str(Path(sys.executable).with_name("agentrt")), "mcp", "guard", "--"]

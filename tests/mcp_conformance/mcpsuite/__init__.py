@@ -1,0 +1,1 @@
+"""The protocol's official suite: installed, played, and what it found."""
