@@ -21,6 +21,11 @@ def _fresh_logging() -> Iterator[None]:
             logging.getLogger().removeHandler(handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes longest first, so that it does not run alone in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Tell the times to notice and to recover that tests recorded: they are reported and never asserted."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]

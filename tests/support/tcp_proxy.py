@@ -14,15 +14,22 @@ class _Pair:
     """The two ends of one relayed connection; in a *forgotten* one bytes are taken and never passed on."""
 
     client: trio.SocketStream
-    server: trio.SocketStream | None = None
+    server: trio.SocketStream
     forgotten: bool = False
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def reset(self) -> None:
         """Close it so that the peers are told by RST, not by FIN."""
         for stream in (self.client, self.server):
-            if stream is not None:
-                stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                stream.socket.close()
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            stream.socket.close()
+        self.scope.cancel()
+
+    async def cut(self) -> None:
+        """Close it, so that the client is told by FIN."""
+        await trio.aclose_forcefully(self.client)
+        # One that was forgotten waits for nothing else.
+        self.scope.cancel()
 
 
 class TcpProxy:
@@ -58,40 +65,41 @@ class TcpProxy:
 
     def reset(self) -> None:
         """End every connection by RST."""
-        for pair in tuple(self._pairs):
-            pair.reset()
+        while self._pairs:
+            self._pairs.pop().reset()
 
     async def cut(self) -> None:
         """End every connection by FIN."""
-        for pair in tuple(self._pairs):
-            await trio.aclose_forcefully(pair.client)
+        while self._pairs:
+            await self._pairs.pop().cut()
 
     async def _serve(self, client: trio.SocketStream) -> None:
         await self._open.wait()
-        pair = _Pair(client)
         async with client:
             try:
                 async with await trio.open_tcp_stream("127.0.0.1", self.target) as server:
-                    pair.server = server
+                    pair = _Pair(client, server)
                     self._pairs.add(pair)
-                    await self._relay(pair, server)
+                    try:
+                        with pair.scope:
+                            await _relay(pair)
+                    finally:
+                        self._pairs.discard(pair)
             except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
                 # One end is gone, and closing the other tells it.
                 pass
-            finally:
-                self._pairs.discard(pair)
 
-    async def _relay(self, pair: _Pair, server: trio.SocketStream) -> None:
-        async with trio.open_nursery() as nursery:
 
-            async def pump(source: trio.SocketStream, sink: trio.SocketStream) -> None:
-                while data := await source.receive_some(65536):
-                    if not pair.forgotten:
-                        await sink.send_all(data)
-                if pair.forgotten:
-                    # The other end must not hear of this: nothing passes a black hole, an end of file neither.
-                    await trio.sleep_forever()
-                nursery.cancel_scope.cancel()
+async def _relay(pair: _Pair) -> None:
+    async def pump(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+        while data := await source.receive_some(65536):
+            if not pair.forgotten:
+                await sink.send_all(data)
+        if pair.forgotten:
+            # The other end must not hear of this: nothing passes a black hole, an end of file neither.
+            await trio.sleep_forever()
+        pair.scope.cancel()
 
-            nursery.start_soon(pump, pair.client, server)
-            nursery.start_soon(pump, server, pair.client)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump, pair.client, pair.server)
+        nursery.start_soon(pump, pair.server, pair.client)
