@@ -50,7 +50,7 @@ class PublicWire:
         """See :class:`actors._nats_internals.Wire`."""
         self._worker = self._loop.create_task(self._work())
         assert self._worker is not None
-        self._worker.add_done_callback(lambda _task: on_end())
+        self._worker.add_done_callback(lambda task: _ended(task, on_end))
 
     def write(self, frame: bytes) -> None:
         """See :class:`actors._nats_internals.Wire`."""
@@ -119,6 +119,13 @@ class PublicWire:
         tasks[0].cancel()
         # What it ended with is looked at, and says nothing that matters of a client that is thrown away.
         await asyncio.wait(tasks[:1], timeout=seconds)
+
+
+def _ended(task: asyncio.Task[None], on_end: Callable[[], None]) -> None:
+    if not task.cancelled():
+        # The library says it too; what nobody looks at asyncio complains of.
+        task.exception()
+    on_end()
 
 
 def _plain(headers: dict[Any, str] | None) -> dict[str, str]:

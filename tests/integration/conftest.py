@@ -15,9 +15,21 @@ from nats_process import RealServer
 from actors.nats import NatsBus, NatsConnection, NatsSettings, bridge
 from agentrt.kernel import ChildSpec, Event, EventStream, SupervisorSpec, open_runtime
 
-#: Whether every bus uses nats-py's public methods only. A few tests are about what those cannot do, and fail.
-#: Set it by AGENTRT_TEST_NATS=public.
-ON_PUBLIC_WAY = os.environ.get("AGENTRT_TEST_NATS") == "public"
+
+@pytest.fixture
+def nats_way() -> str:
+    """Say how buses use nats-py: ``private``, or by its ``public`` methods only.
+
+    It is what AGENTRT_TEST_NATS says; a module overrides this to run its tests both ways.
+    """
+    return os.environ.get("AGENTRT_TEST_NATS", "private")
+
+
+@pytest.fixture
+def private_only(nats_way: str) -> None:
+    """Pass over what nats-py's public methods cannot do; :mod:`actors._nats_public` says what that is."""
+    if nats_way == "public":
+        pytest.skip("nats-py's public methods cannot do this")
 
 
 @pytest.fixture
@@ -43,13 +55,13 @@ Run = Callable[..., AbstractAsyncContextManager[Running]]
 
 
 @pytest.fixture
-def run_bus() -> Run:
+def run_bus(nats_way: str) -> Run:
     """Give a function that runs a bus under the real kernel, as an async context manager."""
 
     @asynccontextmanager
     async def run(server: RealServer, **settings: Any) -> AsyncIterator[Running]:
         settings.setdefault("credentials", server.credentials)
-        settings.setdefault("is_public", ON_PUBLIC_WAY)
+        settings.setdefault("is_public", nats_way == "public")
         running = Running(NatsBus(NatsSettings(url=server.url, **settings)), [])
         stream = EventStream()
         stream.listen(running.events.append)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
+import logging
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -9,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from nats_waits import FAST, SUBJECT, TOPOLOGY, in_thread, not_ready, ready, until
 
 from actors import _nats_internals
@@ -16,6 +21,12 @@ from agentrt.ports import BusUnavailable, NoResponders, PermissionDenied
 
 Server = Any
 Run = Callable[..., AbstractAsyncContextManager[Any]]
+
+
+@pytest.fixture(params=["private", "public"])
+def nats_way(request: pytest.FixtureRequest) -> str:
+    """Run all of this both ways."""
+    return str(request.param)
 
 
 async def test_a_request_whose_connection_dies_is_not_repeated(nats_server: Server, run_bus: Run):
@@ -144,6 +155,31 @@ async def test_what_is_published_without_a_pause_lets_others_run(nats_server: Se
                 for _ in range(300):
                     await inbox.receive()
                 nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_that_dies_over_its_work_leaves_no_complaint_behind(
+    nats_server: Server, run_bus: Run, caplog: pytest.LogCaptureFixture
+):
+    """What each of its tasks ended with was looked at, or asyncio would log it when the collector comes by."""
+
+    async def flush(_timeout: float) -> None:
+        # A cancellation that meets an answer is swallowed by the library, which then finds itself closed.
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        raise ConnectionResetError
+
+    with trio.fail_after(30):
+        async with run_bus(nats_server, **FAST) as running:
+            bus = running.bus
+            await ready(bus)
+            bus.link.client._nc.flush = flush
+            bus.link.client.ping(lambda: None)
+            await trio.testing.wait_all_tasks_blocked()
+            bus.link.client.lose("thrown away by the test")
+            await not_ready(bus)
+            await ready(bus)
+            gc.collect()
+    assert [] == [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_the_public_way_is_told_once(nats_server: Server, run_bus: Run, monkeypatch: pytest.MonkeyPatch):

@@ -192,6 +192,7 @@ async def test_a_payload_limit_that_is_lowered_costs_one_rebuild_and_is_told(nat
     assert 1 == running.kinds().count("nats_connection_lost")
 
 
+@pytest.mark.usefixtures("private_only")
 async def test_one_subscription_too_many_is_refused_and_the_others_go_on(nats_server: RealServer, run_bus: Run):
     """The library closes the whole connection for it, and would after each reconnect."""
     nats_server.kill()
