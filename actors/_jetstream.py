@@ -23,9 +23,9 @@ KV_OPERATION = "KV-Operation"
 # The server's error codes (server/errors.json of nats-server).
 _CONSUMER_NOT_FOUND = 10014
 _NO_MESSAGE = 10037
-_NAME_IN_USE = 10058
 _STREAM_NOT_FOUND = 10059
 _STORE_FAILED = 10077
+_IN_PROCESS = 10158
 _NO_ROOM = frozenset({10023, 10047})
 _WRONG_LAST = frozenset({10071, 10164})
 
@@ -81,7 +81,9 @@ class ApiError(Exception):
     @property
     def is_transient(self) -> bool:
         """Whether the same request may work later."""
-        return self.is_missing or self.is_full or (self.code == _UNAVAILABLE and not self.is_not_stored)
+        # A cluster that is about to store a message says so of its repetition, which then is a duplicate.
+        is_early = self.number == _IN_PROCESS or (self.code == _UNAVAILABLE and not self.is_not_stored)
+        return self.is_missing or self.is_full or is_early
 
     @property
     def is_full(self) -> bool:
@@ -191,13 +193,28 @@ async def look(ask: Ask, asset: Asset) -> dict[str, Any]:
     return await _named(asset, call(ask, asset.info))
 
 
-async def ensure(ask: Ask, asset: Asset) -> dict[str, Any]:
-    """Create or update it where it is not on the server as declared; return what the server says about it then.
+async def create(ask: Ask, asset: Asset) -> dict[str, Any]:
+    """Make something that is declared and not there; return what the server says about it then.
 
     Raises:
         ApiError: The server refused; says which stream, consumer or bucket.
     """
-    return await _named(asset, _ensure_consumer(ask, asset) if asset.kind == "consumer" else _ensure_stream(ask, asset))
+    return await _named(asset, call(ask, asset.create, _wrapped(asset, asset.config)))
+
+
+async def update(ask: Ask, asset: Asset, there: dict[str, Any]) -> dict[str, Any]:
+    """Change something that is there and not as declared; return what the server says about it then.
+
+    Args:
+        ask: Asks the server.
+        asset: What is declared.
+        there: The configuration that it has; what of it was not declared, such as the replicas, is the operator's and
+            stays.
+
+    Raises:
+        ApiError: The server refused; says which stream, consumer or bucket.
+    """
+    return await _named(asset, call(ask, asset.update, _wrapped(asset, {**there, **asset.config})))
 
 
 async def _named(asset: Asset, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
@@ -207,33 +224,8 @@ async def _named(asset: Asset, work: Awaitable[dict[str, Any]]) -> dict[str, Any
         raise ApiError(error.code, error.number, f"{asset}: {error.description}") from error
 
 
-async def _ensure_stream(ask: Ask, asset: Asset) -> dict[str, Any]:
-    config = asset.config
-    try:
-        return await call(ask, asset.create, config)
-    except ApiError as error:
-        if error.number != _NAME_IN_USE and not error.is_full:
-            raise
-        found = await _there(ask, asset, error)
-    # It is there and differs. What was not declared, such as the replicas, is the operator's and stays.
-    wanted = {**found["config"], **config}
-    return found if wanted == found["config"] else await call(ask, asset.update, wanted)
-
-
-async def _there(ask: Ask, asset: Asset, refusal: ApiError) -> dict[str, Any]:
-    """Look at what the server would not make; it refuses for lack of room also where it is there, as declared."""
-    try:
-        return await call(ask, asset.info)
-    except ApiError as error:
-        if error.is_gone:
-            raise refusal from error
-        raise
-
-
-async def _ensure_consumer(ask: Ask, asset: Asset) -> dict[str, Any]:
-    stream, _, _durable = asset.path.partition(".")
-    # It is created, or what may be updated is.
-    return await call(ask, asset.create, {"stream_name": stream, "config": asset.config})
+def _wrapped(asset: Asset, config: dict[str, Any]) -> dict[str, Any]:
+    return {"stream_name": asset.path.partition(".")[0], "config": config} if asset.kind == "consumer" else config
 
 
 def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:

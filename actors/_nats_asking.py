@@ -42,7 +42,6 @@ _Once: TypeAlias = Callable[[NatsClient, float], Awaitable[_T]]
 
 
 @attrs.define
-@attrs.define
 class _Trouble:
     """Why it did not work so far; whether nobody was there to answer the last try, and whether there may be no room."""
 

@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-from actors._jetstream import ApiError, assets, ensure
+from actors._jetstream import ApiError, assets
 from actors._nats_assets import Assets, differences
 from agentrt.ports import BucketSpec, ConsumerSpec, Difference, Json, StreamSpec, Topology
 
@@ -66,6 +66,7 @@ class Server:
         self.asked: list[str] = []
         self.made = 0
         self.config: dict[str, Json] = {}
+        self.declared: dict[str, dict[str, Json]] = {}
 
     async def ask(self, subject: str, body: bytes) -> Reply:
         await trio.lowlevel.checkpoint()
@@ -74,10 +75,12 @@ class Server:
         if method == "STREAM.CREATE" and name not in self.created:
             self.made += 1
             self.created[name] = self.made
+            self.declared[name] = json.loads(body)
         if method.startswith("STREAM") and name not in self.created:
             return Reply(b'{"error": {"code": 404, "err_code": 10059, "description": "stream not found"}}')
         created = self.created.get(name, 0)
-        return Reply(json.dumps({"created": f"t{created}", "state": {"messages": 7}, "config": self.config}).encode())
+        config = self.declared.get(name, self.config)
+        return Reply(json.dumps({"created": f"t{created}", "state": {"messages": 7}, "config": config}).encode())
 
 
 async def test_the_probe_goes_round_and_makes_what_is_gone_again() -> None:
@@ -135,21 +138,38 @@ async def test_what_somebody_else_makes_is_only_looked_at_and_asked_for() -> Non
     assert {"STREAM.INFO A"} == set(server.asked)
 
 
-@pytest.mark.parametrize("is_there", [True, False])
-async def test_a_server_without_room_is_asked_whether_it_has_the_stream_already(is_there: bool) -> None:  # noqa: FBT001
+async def test_a_server_without_room_is_not_asked_for_a_stream_that_it_has() -> None:
     """It reserves room and refuses the same stream for lack of it; where there is none, that is what is wrong."""
-    server = Server()
-    server.created = {"A": 1} if is_there else {}
-    asset = assets(Topology((StreamSpec("A", ("a",), max_bytes=10),)))[0]
-    server.config = asset.config
+    server, topology = Server(), Topology((StreamSpec("A", ("a",), max_bytes=10),))
+    server.config = assets(topology)[0].config
 
     async def ask(subject: str, body: bytes) -> Reply:
         if ".CREATE." in subject:
             return Reply(b'{"error": {"code": 500, "err_code": 10047, "description": "insufficient storage"}}')
         return await server.ask(subject, body)
 
-    if is_there:
-        assert asset.config == (await ensure(ask, asset))["config"]
-    else:
-        with pytest.raises(ApiError, match="stream 'A': insufficient storage"):
-            await ensure(ask, asset)
+    known = Assets(lambda _what, _messages: None)
+    with pytest.raises(ApiError, match="stream 'A': insufficient storage"):
+        await known.ensure(ask, topology)
+    server.created = {"A": 1}
+    await known.ensure(ask, topology)
+
+
+async def test_what_was_deleted_is_made_again_a_moment_later(autojump_clock: trio.testing.MockClock) -> None:
+    """A server that is about to delete a stream would take the files of the next one along; waited for once only."""
+    server = Server()
+    topology = Topology((StreamSpec("A", ("a",)), StreamSpec("B", ("b",)), StreamSpec("C", ("c",))))
+    known = Assets(lambda _what, _messages: None)
+    await known.ensure(server.ask, topology)
+    assert 0 == trio.current_time()
+    del server.created["A"], server.created["B"]
+    server.asked.clear()
+    await known.ensure(server.ask, topology)
+    assert 0.25 == trio.current_time()
+    assert [
+        "STREAM.INFO A",
+        "STREAM.CREATE A",
+        "STREAM.INFO B",
+        "STREAM.CREATE B",
+        "STREAM.INFO C",
+    ] == server.asked
