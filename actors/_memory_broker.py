@@ -25,6 +25,27 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
+@attrs.frozen(eq=False)
+class Listener:
+    """A subscription.
+
+    Args:
+        pattern: What it takes.
+        queue: Its queue group; empty for none.
+        sink: Called with each message that it gets.
+        is_there: Whether the connection that it was made on is.
+    """
+
+    pattern: str
+    queue: str
+    sink: Sink
+    is_there: Callable[[], bool]
+
+    def takes(self, subject: str) -> bool:
+        """Whether it is there, and takes *subject*."""
+        return self.is_there() and matches(self.pattern, subject)
+
+
 class MemoryBroker:
     """What the buses of several agents share, as they would share a server."""
 
@@ -37,7 +58,7 @@ class MemoryBroker:
         self.deleted = trio.lowlevel.ParkingLot()
         #: Why there is no JetStream; empty where there is.
         self.jetstream_trouble = ""
-        self._sinks: list[tuple[str, Sink]] = []
+        self._listeners: list[Listener] = []
         self._attached: list[Callable[[], None]] = []
         self._lost: dict[str, int] = {}
 
@@ -152,15 +173,14 @@ class MemoryBroker:
             ),
         )
 
-    def subscribe(self, pattern: str, sink: Sink) -> Callable[[], None]:
-        """Have *sink* called with each message that *pattern* takes; return what ends that."""
-        entry = (pattern, sink)
-        self._sinks.append(entry)
-        return lambda: self._sinks.remove(entry)
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Hand it what it takes from now on; return what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def has_subscribers(self, subject: str) -> bool:
         """Whether anybody takes *subject*: a subscription or a stream."""
-        return self.stream_for(subject) is not None or any(matches(pattern, subject) for pattern, _ in self._sinks)
+        return self.stream_for(subject) is not None or any(one.takes(subject) for one in self._listeners)
 
     def stream_for(self, subject: str) -> Stream | None:
         """Return the stream that stores *subject*."""
@@ -172,9 +192,8 @@ class MemoryBroker:
         Raises:
             BusRefused: The stream is full.
         """
-        for pattern, sink in tuple(self._sinks):
-            if matches(pattern, message.subject):
-                sink(message)
+        for listener in self._chosen(message.subject):
+            listener.sink(message)
         stream = self.stream_for(message.subject)
         if stream is None:
             return True
@@ -184,6 +203,20 @@ class MemoryBroker:
                 if matches(consumer.spec.filter_subject, message.subject):
                     consumer.arrived.unpark_all()
         return is_new
+
+    def _chosen(self, subject: str) -> list[Listener]:
+        """Return who gets a message: of each queue group one, whose next turn then comes last."""
+        chosen: list[Listener] = []
+        groups: set[str] = set()
+        for listener in self._listeners:
+            if listener.queue not in groups and listener.takes(subject):
+                chosen.append(listener)
+                groups |= {listener.queue} - {""}
+        for listener in chosen:
+            if listener.queue:
+                self._listeners.remove(listener)
+                self._listeners.append(listener)
+        return chosen
 
 
 def _names(topology: Topology) -> list[str]:

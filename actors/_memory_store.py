@@ -10,7 +10,16 @@ import attrs
 import trio
 
 from actors._subjects import matches, payload_size
-from agentrt.ports import BucketSpec, BusMessage, BusRefused, ConsumerSpec, KeyChange, KeyExists, StreamSpec
+from agentrt.ports import (
+    BucketSpec,
+    BusMessage,
+    BusRefused,
+    ConsumerSpec,
+    KeyChange,
+    KeyExists,
+    StreamSpec,
+    WrongRevision,
+)
 
 MSG_ID = "Nats-Msg-Id"
 
@@ -246,6 +255,21 @@ class Bucket:
         present = self.get(key)
         if present is not None:
             raise KeyExists(f"{key!r} exists in {self.spec.name!r} at revision {present[1]}")
+        return self.put(key, value)
+
+    def update(self, key: str, value: bytes, revision: int) -> int:
+        """Write a key that is at *revision*, which may be that of its deletion.
+
+        Raises:
+            WrongRevision: It is at another one, or not there.
+            BusRefused: It is there, and keys are written once.
+        """
+        entry = self._entries.get(key)
+        if entry is None or self._is_over(entry) or entry.revision != revision:
+            actual = "is not there" if entry is None or self._is_over(entry) else f"is at revision {entry.revision}"
+            raise WrongRevision(
+                f"updating {key!r} in {self.spec.name!r}: it {actual}, and not at {revision}; read it again"
+            )
         return self.put(key, value)
 
     def delete(self, key: str) -> None:

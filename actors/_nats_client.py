@@ -187,19 +187,20 @@ class NatsClient:
         """Return a subject that nobody else uses."""
         return str(self._nc.new_inbox())
 
-    def subscribe(self, subject: str, sink: Sink, denied: Denied | None = None) -> int:
+    def subscribe(self, subject: str, sink: Sink, denied: Denied | None = None, *, queue: str = "") -> int:
         """Have *sink* called with each message of *subject*; return the number to unsubscribe.
 
         Args:
             subject: What to subscribe to.
             sink: Called with each message.
             denied: Called where the server does not let us.
+            queue: The queue group; empty for none.
         """
         if not self._open:
             return 0
-        sid = self._wire.subscribe(subject, sink)
+        sid = self._wire.subscribe(subject, queue, sink)
         if denied is not None:
-            self._complaints.subscribed(sid, subject, denied)
+            self._complaints.subscribed(sid, subject, queue, denied)
             self.ping(lambda: self._complaints.confirmed(sid))
         return sid
 

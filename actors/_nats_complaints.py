@@ -12,7 +12,9 @@ from actors._nats_requests import Request
 from agentrt.policy import Complaint, ConnectionVerdict, judge_complaint
 from agentrt.ports import BusError, BusRefused, LimitReached, PayloadTooLarge, PermissionDenied, SlowConsumer
 
-_DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
+_DENIED = re.compile(
+    r'permissions violation for (publish|subscription) to "([^"]+)"(?: using queue "([^"]+)")?', re.IGNORECASE
+)
 
 #: Told that a subscription, or an answer that is waited for, will not come.
 Denied = Callable[[BusError], None]
@@ -35,13 +37,13 @@ class Complaints:
     _on_problem: Callable[[str, BusError], None]
     _lose: Callable[[str], None]
     _requests: Mapping[str, Request[Any]]
-    _subscribed: dict[int, tuple[str, Denied]] = attrs.field(init=False, factory=dict)
+    _subscribed: dict[int, tuple[str, str, Denied]] = attrs.field(init=False, factory=dict)
     # In their order; an empty dict takes a tenth of what an empty deque does.
     _unconfirmed: dict[int, None] = attrs.field(init=False, factory=dict)
 
-    def subscribed(self, sid: int, subject: str, denied: Denied) -> None:
+    def subscribed(self, sid: int, subject: str, queue: str, denied: Denied) -> None:
         """Record a subscription that was sent; follow it with a PING, and that with :meth:`confirmed`."""
-        self._subscribed[sid] = (subject, denied)
+        self._subscribed[sid] = (subject, queue, denied)
         # The server answers in order, so a complaint that names nothing is about the first without a PONG.
         self._unconfirmed[sid] = None
 
@@ -69,11 +71,11 @@ class Complaints:
         elif denied[1].lower() == "publish":
             self._take_no_publish(denied[2])
         else:
-            self._take_no_subscribe(denied[2])
+            self._take_no_subscribe(denied[2], denied[3] or "")
 
     def _take_limit(self, error: LimitReached) -> None:
         sid = next(iter(self._unconfirmed), 0)
-        subject, denied = self._subscribed.get(sid, ("", None))
+        subject, _, denied = self._subscribed.get(sid, ("", "", None))
         if denied is not None:
             denied(error)
         self._on_problem(subject, error)
@@ -88,12 +90,15 @@ class Complaints:
             request.settle(error)
         self._on_problem(subject, error)
 
-    def _take_no_subscribe(self, subject: str) -> None:
-        opened = [entry for entry in self._subscribed.values() if entry[0].lower() == subject.lower()]
-        subject = opened[0][0] if opened else subject
+    def _take_no_subscribe(self, subject: str, queue: str) -> None:
+        named = (subject.lower(), queue.lower())
+        opened = [entry for entry in self._subscribed.values() if (entry[0].lower(), entry[1].lower()) == named]
+        subject, queue = opened[0][:2] if opened else (subject, queue)
+        group = f" in the queue group {queue!r}" if queue else ""
         error = PermissionDenied(
-            f"the server does not allow subscribing to {subject!r}; allow it in permissions.subscribe of this user"
+            f"the server does not allow subscribing to {subject!r}{group}; allow it in permissions.subscribe of this"
+            " user"
         )
-        for _, denied in opened:
+        for *_, denied in opened:
             denied(error)
         self._on_problem(subject, error)

@@ -111,8 +111,8 @@ class Wire(Protocol):
     def ping(self, on_pong: Callable[[], None]) -> None:
         """Have *on_pong* called when all that was written before has reached the server."""
 
-    def subscribe(self, subject: str, sink: Sink) -> int:
-        """Have *sink* called with each message; return its number."""
+    def subscribe(self, subject: str, queue: str, sink: Sink) -> int:
+        """Have *sink* called with each message that this member of *queue*, if any, gets; return its number."""
         ...
 
     def unsubscribe(self, sid: int) -> None:
@@ -205,12 +205,12 @@ class PrivateWire:
         self._nc._pongs.append(_Pong(self._guard, on_pong))
         self.write(_PING)
 
-    def subscribe(self, subject: str, sink: Sink) -> int:
+    def subscribe(self, subject: str, queue: str, sink: Sink) -> int:
         """See :class:`Wire`."""
         self._nc._sid = sid = int(self._nc._sid) + 1
         # In place of a queue, a task and two ticks per message: straight to the sink.
         self._sinks[sid] = sink
-        self.write(f"SUB {subject}  {sid}\r\n".encode())
+        self.write(f"SUB {subject} {queue} {sid}\r\n".encode())
         return sid
 
     def unsubscribe(self, sid: int) -> None:

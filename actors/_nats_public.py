@@ -71,7 +71,7 @@ class PublicWire:
 
         self._do(flush)
 
-    def subscribe(self, subject: str, sink: Sink) -> int:
+    def subscribe(self, subject: str, queue: str, sink: Sink) -> int:
         """See :class:`actors._nats_internals.Wire`."""
         number = next(self._numbers)
 
@@ -80,7 +80,7 @@ class PublicWire:
 
         async def subscribe() -> None:
             self._subscriptions[number] = await self._nc.subscribe(
-                subject, cb=take, pending_msgs_limit=0, pending_bytes_limit=0
+                subject, queue, cb=take, pending_msgs_limit=0, pending_bytes_limit=0
             )
 
         self._do(subscribe)

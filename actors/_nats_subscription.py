@@ -15,13 +15,19 @@ _DENIED_RETRY = 5.0
 
 
 class Subscription:
-    """A core subscription: a bounded channel that is fed by one connection after the other."""
+    """A core subscription: a bounded channel that is fed by one connection after the other.
+
+    Args:
+        subject: What it listens to.
+        queue: The queue group that it belongs to; empty for none.
+    """
 
     #: Whether who opened it cannot do without.
     is_needed = True
 
-    def __init__(self, subject: str) -> None:
+    def __init__(self, subject: str, queue: str = "") -> None:
         self.subject = subject
+        self.queue = queue
         self._send, self.receive = trio.open_memory_channel[BusMessage](_CHANNEL)
         self._client: NatsClient | None = None
         self._sid = 0
@@ -48,7 +54,7 @@ class Subscription:
             if not refused and self._client is client:
                 self.denied = None
 
-        self._sid = client.subscribe(self.subject, self._on_message, on_denied)
+        self._sid = client.subscribe(self.subject, self._on_message, on_denied, queue=self.queue)
         client.ping(on_pong)
 
     def tend(self, now: float) -> None:

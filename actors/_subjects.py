@@ -65,6 +65,17 @@ def check_subject(subject: str, *, wildcards: bool = False) -> None:
             raise BusRefused(msg)
 
 
+def check_queue(queue: str) -> None:
+    """Refuse the name of a queue group that a server would not take; empty is none.
+
+    Raises:
+        BusRefused: It is too long, or has whitespace, a wildcard or an empty token.
+    """
+    if queue and not is_plain(queue):
+        msg = f"{queue[:40]!r} is no name of a queue group: it may have no whitespace, wildcard or empty part"
+        raise BusRefused(msg)
+
+
 def check_headers(headers: Headers) -> None:
     """Refuse headers that cannot be written to the wire.
 
@@ -95,6 +106,17 @@ def check_key(key: str) -> None:
     """
     if not _KEY.fullmatch(key):
         msg = f"{key!r} is not a key: it may have letters, digits and -/_=. with no empty part between dots"
+        raise BusRefused(msg)
+
+
+def check_revision(key: str, revision: int) -> None:
+    """Refuse a revision that no key has.
+
+    Raises:
+        BusRefused: It is less than 1.
+    """
+    if revision < 1:
+        msg = f"{key!r} cannot be at revision {revision}: they count from 1; create makes a key that is not there"
         raise BusRefused(msg)
 
 

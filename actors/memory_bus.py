@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from actors._memory_broker import MemoryBroker
+from actors._memory_broker import Listener, MemoryBroker
 from actors._memory_consumer import MemoryConsumer
 from actors._memory_link import MemoryLink
 from actors._memory_store import MSG_ID
@@ -19,6 +19,8 @@ from actors._subjects import (
     check_headers,
     check_key,
     check_keys,
+    check_queue,
+    check_revision,
     check_size,
     check_subject,
     matches,
@@ -96,16 +98,18 @@ class MemoryBus(MemoryLink):
         raise BusUnavailable(f"{what}: not done within {timeout:g} s ({trouble})")
 
     @asynccontextmanager
-    async def subscribe(self, subject: str) -> AsyncIterator[trio.MemoryReceiveChannel[BusMessage]]:
+    async def subscribe(self, subject: str, *, queue: str = "") -> AsyncIterator[trio.MemoryReceiveChannel[BusMessage]]:
         """Open a subscription; see :meth:`agentrt.ports.Bus.subscribe`."""
         check_subject(subject, wildcards=True)
+        check_queue(queue)
         self.faults.check_subscribe(subject)
         send, receive = trio.open_memory_channel[BusMessage](_CHANNEL)
 
-        def sink(message: BusMessage) -> None:
+        def is_there() -> bool:
             # Who is not connected misses what is published, as with a server.
-            if not self._connected.is_set or self.faults.denies_subscribe(subject):
-                return
+            return self._connected.is_set and not self.faults.denies_subscribe(subject)
+
+        def sink(message: BusMessage) -> None:
             try:
                 send.send_nowait(message)
             except trio.WouldBlock:
@@ -114,7 +118,7 @@ class MemoryBus(MemoryLink):
                 # The reader closed its end before it left the subscription.
                 return
 
-        end = self.broker.subscribe(subject, sink)
+        end = self.broker.subscribe(Listener(subject, queue, sink, is_there))
         try:
             with send, receive:
                 yield receive
@@ -172,6 +176,16 @@ class MemoryBus(MemoryLink):
         check_key(key)
         return await self._insist(
             f"creating {key!r} in {bucket!r}", lambda: self.broker.buckets[bucket].create(key, value), timeout
+        )
+
+    async def update(self, bucket: str, key: str, value: bytes, revision: int, *, timeout: float = 30.0) -> int:
+        """Write a key that nobody else has written; see :meth:`agentrt.ports.Bus.update`."""
+        check_key(key)
+        check_revision(key, revision)
+        return await self._insist(
+            f"updating {key!r} in {bucket!r}",
+            lambda: self.broker.buckets[bucket].update(key, value, revision),
+            timeout,
         )
 
     async def put(self, bucket: str, key: str, value: bytes, *, timeout: float = 30.0) -> int:

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
 
 import trio
 
 from actors import _jetstream as jetstream
-from actors._nats_asking import Answer
 from actors._nats_assets import compare
 from actors._nats_client import bridge
 from actors._nats_consumer import NatsDelivery, PullConsumer
 from actors._nats_driver import Driver
 from actors._nats_frames import encode
+from actors._nats_keys import Left, NatsKeys
 from actors._nats_link import NatsLink
 from actors._nats_login import public_nkey
 from actors._nats_outbox import Outgoing
 from actors._nats_permissions import permissions
 from actors._nats_requests import ConnectionLost
 from actors._nats_settings import Credentials, NatsSettings, NatsStatistics, no_trouble
-from actors._nats_subscription import Hint, Subscription
-from actors._nats_watch import KeyWatch
-from actors._subjects import check_headers, check_key, check_keys, check_size, check_subject, is_plain, payload_size
+from actors._nats_subscription import Subscription
+from actors._subjects import check_headers, check_queue, check_size, check_subject, is_plain, payload_size
 from agentrt.config import BusConfig
 from agentrt.kernel import Actor
-from agentrt.ports import BusError, BusMessage, BusRefused, BusUnavailable, Finding, Headers, KeyExists, Topology
+from agentrt.ports import BusError, BusMessage, BusRefused, BusUnavailable, Finding, Headers, Topology
 
 __all__ = ["NatsBus", "NatsConnection", "NatsDelivery", "NatsSettings", "NatsStatistics", "bridge"]
 
 # Messages that are published between two checkpoints: a millisecond or less, after which somebody else's turn comes.
 _PAUSE_AFTER = 256
 _BROWSE_TIMEOUT = 30.0
-_WATCH_TIMEOUT = 30.0
 _COMPARE_RETRY = 0.2
 
-_Subscribed = TypeVar("_Subscribed", bound=Subscription)
 
-
-class NatsBus:
+class NatsBus(NatsKeys):
     """A :class:`agentrt.ports.Bus` over NATS; a :class:`NatsConnection` drives it.
 
     It keeps what is declared, subscribed and consumed, and opens all of it again on each new connection. A published
@@ -53,8 +47,7 @@ class NatsBus:
     """
 
     def __init__(self, settings: NatsSettings, keeper: NatsBus | None = None) -> None:
-        self.settings = settings
-        self.link: NatsLink = NatsLink(None if keeper is None else keeper.link, settings.store_trouble)
+        super().__init__(settings, NatsLink(None if keeper is None else keeper.link, settings.store_trouble))
         self._unpaused = 0
 
     @property
@@ -119,26 +112,14 @@ class NatsBus:
         return BusMessage(answer.subject, answer.body, answer.headers)
 
     @asynccontextmanager
-    async def subscribe(self, subject: str) -> AsyncIterator[trio.MemoryReceiveChannel[BusMessage]]:
+    async def subscribe(self, subject: str, *, queue: str = "") -> AsyncIterator[trio.MemoryReceiveChannel[BusMessage]]:
         """Open a subscription; see :meth:`agentrt.ports.Bus.subscribe`."""
         check_subject(subject, wildcards=True)
-        async with self._subscribed(Subscription(subject)) as subscription:
+        check_queue(queue)
+        async with self._subscribed(Subscription(subject, queue)) as subscription:
             if subscription.denied is not None:
                 raise subscription.denied
             yield subscription.receive
-
-    @asynccontextmanager
-    async def _subscribed(self, subscription: _Subscribed) -> AsyncIterator[_Subscribed]:
-        link = self.link
-        link.subscriptions.add(subscription)
-        try:
-            if link.client is not None:
-                subscription.attach(link.client)
-                # From here on a message is seen, whoever publishes it.
-                await link.client.flush()
-            yield subscription
-        finally:
-            link.unsubscribe(subscription)
 
     def _check(self, subject: str, body: bytes, headers: Headers | None) -> None:
         if not headers and len(body) <= self.link.max_payload and is_plain(subject):
@@ -218,7 +199,7 @@ class NatsBus:
     async def browse(self, stream: str, subject: str, limit: int = 100) -> Sequence[BusMessage]:
         """Read stored messages and leave them there; see :meth:`agentrt.ports.Bus.browse`."""
         found: list[BusMessage] = []
-        left = _Left(_BROWSE_TIMEOUT)
+        left = Left(_BROWSE_TIMEOUT)
         sequence = 1
         while len(found) < limit:
             request = {"seq": sequence, "next_by_subj": subject}
@@ -228,66 +209,6 @@ class NatsBus:
             found.append(stored.message)
             sequence = stored.sequence + 1
         return found
-
-    # Keys
-
-    async def create(self, bucket: str, key: str, value: bytes, *, timeout: float = 30.0) -> int:
-        """Create a key; see :meth:`agentrt.ports.Bus.create`."""
-        check_key(key)
-        what, left = f"creating {key!r} in {bucket!r}", _Left(timeout)
-        headers = {jetstream.EXPECTED_LAST: "0"}
-        while True:
-            answer = await self._write(what, bucket, key, value, headers, timeout=left.seconds)
-            if answer.error is None or not answer.error.is_wrong_last:
-                return int(answer.accepted()["seq"])
-            stored = await self._latest(what, bucket, key, timeout=left.seconds)
-            if stored is not None and not stored.is_deleted:
-                if answer.repeated and stored.message.body == value:
-                    # Ours: the connection died after it was written and before that was said.
-                    return stored.sequence
-                msg = f"{key!r} exists in {bucket!r} at revision {stored.sequence}"
-                raise KeyExists(msg)
-            headers[jetstream.EXPECTED_LAST] = str(stored.sequence if stored is not None else 0)
-
-    async def put(self, bucket: str, key: str, value: bytes, *, timeout: float = 30.0) -> int:
-        """Write a key, whatever is there; return its revision."""
-        check_key(key)
-        headers = {jetstream.MSG_ID: uuid.uuid4().hex}
-        answer = await self._write(f"writing {key!r} in {bucket!r}", bucket, key, value, headers, timeout=timeout)
-        return int(answer.accepted()["seq"])
-
-    async def get(self, bucket: str, key: str, *, timeout: float = 30.0) -> tuple[bytes, int] | None:
-        """Read a key: its value and revision, or None."""
-        check_key(key)
-        stored = await self._latest(f"reading {key!r} in {bucket!r}", bucket, key, timeout=timeout)
-        return None if stored is None or stored.is_deleted else (stored.message.body, stored.sequence)
-
-    async def delete(self, bucket: str, key: str, *, timeout: float = 30.0) -> None:
-        """Delete a key; nothing happens where there is none."""
-        left = _Left(timeout)
-        if await self.get(bucket, key, timeout=timeout) is None:
-            return
-        headers = {jetstream.MSG_ID: uuid.uuid4().hex, jetstream.KV_OPERATION: "DEL"}
-        what = f"deleting {key!r} in {bucket!r}"
-        answer = await self._write(what, bucket, key, b"", headers, timeout=left.seconds)
-        if answer.error is not None and answer.error.is_not_stored:
-            # Keys that are written once take no mark of their end either; who may can take them away.
-            method = f"STREAM.PURGE.{jetstream.bucket_stream(bucket)}"
-            request = {"filter": jetstream.key_subject(bucket, key)}
-            answer = await self._api(what, method, request, timeout=left.seconds)
-        answer.accepted()
-
-    @asynccontextmanager
-    async def watch(self, bucket: str, pattern: str = ">") -> AsyncIterator[KeyWatch]:
-        """Watch keys; see :meth:`agentrt.ports.Bus.watch`."""
-        check_keys(pattern)
-
-        async def api(method: str, request: dict[str, object] | None) -> dict[str, Any] | None:
-            answer = await self._api(f"watching {bucket!r}", method, request, timeout=_WATCH_TIMEOUT)
-            return None if answer.error is not None and answer.error.is_no_message else answer.accepted()
-
-        async with self._subscribed(Hint(jetstream.key_subject(bucket, pattern))) as hint:
-            yield KeyWatch(bucket, pattern, hint.flag, self.settings.probe_interval, api)
 
     async def compare(self, topology: Topology, *, timeout: float = 30.0) -> Sequence[Finding]:
         """Compare what is declared with what is there; see :meth:`agentrt.ports.Bus.compare`."""
@@ -308,27 +229,6 @@ class NatsBus:
                     await trio.sleep(_COMPARE_RETRY)
         trouble = link.connection_trouble or link.jetstream_trouble or "no answer"
         raise self._counted("", BusUnavailable(f"{what}: not done within {timeout:g} s ({trouble})"))
-
-    async def _write(
-        self, what: str, bucket: str, key: str, value: bytes, headers: Headers, *, timeout: float
-    ) -> Answer:
-        return await self.link.ask(what, jetstream.key_subject(bucket, key), value, headers, timeout=timeout)
-
-    async def _latest(self, what: str, bucket: str, key: str, *, timeout: float) -> jetstream.Stored | None:
-        # Asked of the stream's leader: a direct get may be answered by a replica that is behind.
-        request = {"last_by_subj": jetstream.key_subject(bucket, key)}
-        return await self._stored(what, jetstream.bucket_stream(bucket), request, timeout=timeout)
-
-    async def _stored(
-        self, what: str, stream: str, request: dict[str, Any], *, timeout: float
-    ) -> jetstream.Stored | None:
-        answer = await self._api(what, jetstream.GET + stream, request, timeout=timeout)
-        if answer.error is not None and answer.error.is_no_message:
-            return None
-        return jetstream.read_stored(answer.accepted())
-
-    async def _api(self, what: str, method: str, request: Mapping[str, Any] | None = None, *, timeout: float) -> Answer:
-        return await self.link.ask(what, jetstream.API + method, jetstream.write(request), timeout=timeout)
 
 
 class NatsConnection(Actor):
@@ -379,14 +279,3 @@ class NatsConnection(Actor):
         """Keep the bus connected until a stop is asked for."""
         driver = Driver(self._bus.settings, self._bus.link, self.emit, self.progress, self.random.random)
         await driver.run()
-
-
-class _Left:
-    """What is left of a timeout."""
-
-    def __init__(self, timeout: float) -> None:
-        self._deadline = trio.current_time() + timeout
-
-    @property
-    def seconds(self) -> float:
-        return max(0.0, self._deadline - trio.current_time())

@@ -185,8 +185,20 @@ class Bus(Protocol):
         """
         ...
 
-    def subscribe(self, subject: str) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[BusMessage]]:
-        """Open a subscription to core messages; bounded, and it says by an event when it had to drop."""
+    def subscribe(
+        self, subject: str, *, queue: str = ""
+    ) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[BusMessage]]:
+        """Open a subscription to core messages; bounded, and it says by an event when it had to drop.
+
+        Args:
+            subject: What to listen to, with ``*`` for one token and a last ``>`` for the rest.
+            queue: A queue group: each message goes to one of those that are subscribed with the same name, so that
+                replicas share what is published or asked. Empty: to this one as to all others.
+
+        Raises:
+            BusRefused: No subject or queue group can be called that.
+            PermissionDenied: The server does not allow it.
+        """
         ...
 
     def consume(self, stream: str, durable: str, *, batch: int = 1) -> AbstractAsyncContextManager[Consumer]:
@@ -199,6 +211,23 @@ class Bus(Protocol):
         Raises:
             KeyExists: It is there already.
             BusUnavailable: Not answered within *timeout* seconds.
+        """
+        ...
+
+    async def update(self, bucket: str, key: str, value: bytes, revision: int, *, timeout: float = 30.0) -> int:
+        """Write a key that nobody has written since it was at *revision*; return its new one.
+
+        Args:
+            bucket: The bucket's name.
+            key: The key.
+            value: What it shall have.
+            revision: What :meth:`get`, a watch or a write said; that of a deletion too.
+            timeout: Seconds.
+
+        Raises:
+            WrongRevision: It is at another one, or not there: somebody wrote or deleted it, or it grew too old.
+            BusRefused: The bucket's keys are written once, or no key can have this revision.
+            BusUnavailable: Not answered within *timeout* seconds; it may have been written.
         """
         ...
 

@@ -52,4 +52,4 @@ class KeyExists(BusError):
 
 
 class WrongRevision(BusError):
-    """A key was changed by somebody else since the revision that the caller named."""
+    """A key is not at the revision that the caller named: somebody else changed it, or it is gone."""

@@ -27,6 +27,7 @@ from agentrt.ports import (
     StreamSpec,
     Topology,
     Watch,
+    WrongRevision,
 )
 
 ACK_WAIT = 1.0
@@ -382,6 +383,77 @@ async def test_a_key_is_written_read_and_deleted(open_bus: Open):
         assert await bus.get("outcomes", "k.1") == (b"", third)
 
 
+async def test_a_key_is_updated_by_who_knows_its_revision(open_bus: Open):
+    """What was read is what is replaced; who comes second is told, and nothing of its value is stored."""
+    async with open_bus() as bus, open_bus() as other:
+        first = await bus.create("outcomes", "k", b"1")
+        await other.put("outcomes", "another", b"")
+        second = await bus.update("outcomes", "k", b"2", first)
+        assert second > first
+        with pytest.raises(WrongRevision, match=f"is at revision {second}, and not at {first}"):
+            await other.update("outcomes", "k", b"2", first)
+        assert (b"2", second) == await other.get("outcomes", "k")
+        third = await other.update("outcomes", "k", b"3", second)
+        assert (b"3", third) == await bus.get("outcomes", "k")
+
+
+async def test_a_key_that_is_not_there_is_not_updated(open_bus: Open):
+    """Whether it never was or is deleted; the mark of its deletion has a revision, and it lives again from there."""
+    async with open_bus() as bus:
+        with pytest.raises(WrongRevision, match="is not there"):
+            await bus.update("outcomes", "k", b"", 7)
+        first = await bus.create("outcomes", "k", b"1")
+        async with bus.watch("outcomes") as watch:
+            await next_change(watch)
+            await bus.delete("outcomes", "k")
+            deleted = await next_change(watch)
+        with pytest.raises(WrongRevision):
+            await bus.update("outcomes", "k", b"2", first)
+        assert await bus.get("outcomes", "k") is None
+        again = await bus.update("outcomes", "k", b"3", deleted.revision)
+        assert (b"3", again) == await bus.get("outcomes", "k")
+        for revision in (0, -1):
+            with pytest.raises(BusRefused, match="count from 1"):
+                await bus.update("outcomes", "k", b"", revision)
+
+
+async def test_those_that_update_one_key_at_once_lose_no_write(open_bus: Open):
+    """Each reads, adds one and writes, and reads again where another was first."""
+    async with open_bus() as one, open_bus() as two:
+        await one.create("outcomes", "count", b"0")
+        refused: list[int] = []
+
+        async def count(bus: Bus) -> None:
+            done = 0
+            while done < 10:
+                found = await bus.get("outcomes", "count")
+                assert found is not None
+                value, revision = found
+                try:
+                    await bus.update("outcomes", "count", b"%d" % (int(value) + 1), revision)
+                    done += 1
+                except WrongRevision:
+                    refused.append(revision)
+
+        async with trio.open_nursery() as nursery:
+            for bus in (one, two, one, two):
+                nursery.start_soon(count, bus)
+        found = await one.get("outcomes", "count")
+        assert found is not None
+        assert b"40" == found[0]
+
+
+async def test_a_key_that_is_written_once_is_not_updated_either(open_bus: Open):
+    """Whoever knows its revision; who does not is told that first."""
+    async with open_bus() as bus:
+        revision = await bus.create("results", "k", b"mine")
+        with pytest.raises(WrongRevision):
+            await bus.update("results", "k", b"theirs", revision + 1)
+        with pytest.raises(BusRefused):
+            await bus.update("results", "k", b"theirs", revision)
+        assert (b"mine", revision) == await bus.get("results", "k")
+
+
 async def test_a_key_that_is_written_once_is_changed_by_nobody(open_bus: Open):
     """The bus itself refuses it, whoever asks; one that is deleted can be created again."""
     async with open_bus() as bus, open_bus() as other:
@@ -628,6 +700,100 @@ async def test_a_request_is_answered_by_who_subscribes(open_bus: Open):
                     askers.start_soon(ask, number)
             nursery.cancel_scope.cancel()
         assert {number: b"re: %d" % number for number in range(50)} == answers
+
+
+async def test_a_queue_group_shares_what_is_published(open_bus: Open):
+    """Each message goes to one member, whichever; who is in another group, or in none, gets all of it."""
+    async with open_bus() as one, open_bus() as two, AsyncExitStack() as stack:
+        got: dict[str, list[int]] = {name: [] for name in ("first", "second", "third", "other", "alone")}
+
+        async def listen(bus: Bus, name: str, queue: str) -> None:
+            inbox = await stack.enter_async_context(bus.subscribe("t.work.*", queue=queue))
+
+            async def read() -> None:
+                async for message in inbox:
+                    got[name].append(int(message.body))
+
+            nursery.start_soon(read)
+
+        async with trio.open_nursery() as nursery:
+            for bus, name in ((one, "first"), (two, "second"), (two, "third")):
+                await listen(bus, name, "workers")
+            await listen(one, "other", "auditors")
+            await listen(two, "alone", "")
+            for number in range(100):
+                await one.publish("t.work.x", b"%d" % number)
+            with trio.fail_after(10):
+                while sum(map(len, got.values())) < 300:  # noqa: ASYNC110 - what is waited for is the readers' lists.
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        everything = list(range(100))
+        assert everything == sorted(got["first"] + got["second"] + got["third"])
+        assert all(got.values())
+        assert everything == got["other"] == got["alone"]
+
+
+async def test_a_member_that_leaves_its_queue_group_is_passed_over(open_bus: Open):
+    """What comes then goes to those that stay."""
+    async with open_bus() as one, open_bus() as two, two.subscribe("t.work", queue="workers") as stays:
+        async with one.subscribe("t.work", queue="workers"):
+            pass
+        for number in range(20):
+            await one.publish("t.work", b"%d" % number)
+        with trio.fail_after(10):
+            assert [b"%d" % number for number in range(20)] == [(await stays.receive()).body for _ in range(20)]
+
+
+async def test_members_of_one_queue_group_may_listen_to_different_subjects(open_bus: Open):
+    """What both take goes to one of them."""
+    async with (
+        open_bus() as bus,
+        bus.subscribe("t.work.>", queue="workers") as wide,
+        bus.subscribe("t.work.x", queue="workers") as narrow,
+    ):
+        for number in range(40):
+            await bus.publish("t.work.x", b"%d" % number)
+        await bus.publish("t.work.y", b"only wide")
+        bodies: list[bytes] = []
+        with trio.fail_after(10):
+            while bodies[-1:] != [b"only wide"]:
+                bodies.append((await wide.receive()).body)
+        while len(bodies) < 41:
+            bodies.append(narrow.receive_nowait().body)
+        assert sorted([b"only wide", *(b"%d" % number for number in range(40))]) == sorted(bodies)
+
+
+@pytest.mark.parametrize("queue", ["a b", "a.*", "a..b", "x" * 2000])
+async def test_a_queue_group_that_cannot_be_is_refused(open_bus: Open, queue: str):
+    """It would reach the wire as something else."""
+    async with open_bus() as bus:
+        with pytest.raises(BusRefused):
+            async with bus.subscribe("t.work", queue=queue):
+                pass
+        assert bus.is_ready
+
+
+async def test_replicas_that_answer_in_a_queue_group_share_the_requests(open_bus: Open):
+    """Each request is done once, whoever answers it."""
+    async with open_bus() as asker, open_bus() as one, open_bus() as two:
+        done: dict[str, int] = {"one": 0, "two": 0}
+
+        async def respond(bus: Bus, name: str, requests: trio.MemoryReceiveChannel[BusMessage]) -> None:
+            async for message in requests:
+                done[name] += 1
+                await bus.publish(message.reply, name.encode())
+
+        async with (
+            one.subscribe("t.ask", queue="replicas") as mine,
+            two.subscribe("t.ask", queue="replicas") as theirs,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(respond, one, "one", mine)
+            nursery.start_soon(respond, two, "two", theirs)
+            answers = [(await asker.request("t.ask", b"")).body.decode() for _ in range(60)]
+            nursery.cancel_scope.cancel()
+        assert {name: answers.count(name) for name in done} == done
+        assert all(done.values())
 
 
 async def test_a_request_that_nobody_takes_is_refused_at_once(open_bus: Open):

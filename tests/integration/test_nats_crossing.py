@@ -17,7 +17,7 @@ import trio.testing
 from nats_waits import FAST, SUBJECT, TOPOLOGY, in_thread, not_ready, ready, until
 
 from actors import _nats_internals
-from agentrt.ports import BusUnavailable, NoResponders, PermissionDenied
+from agentrt.ports import BusMessage, BusUnavailable, NoResponders, PermissionDenied, WrongRevision
 
 Server = Any
 Run = Callable[..., AbstractAsyncContextManager[Any]]
@@ -137,6 +137,63 @@ async def test_a_consumer_that_pulls_ahead_misses_nothing_over_a_rebuild(nats_se
                         done[int(delivery.body)] += 1
                         delivery.ack_nowait()
             assert set(range(300)) == set(done)
+
+
+async def test_a_queue_group_is_one_again_after_a_rebuild(nats_server: Server, run_bus: Run):
+    """Its members share what comes on their next connections too, and do not each get all of it."""
+    with trio.fail_after(30):
+        async with run_bus(nats_server, **FAST) as one, run_bus(nats_server, **FAST) as two:
+            for bus in (one.bus, two.bus):
+                await ready(bus)
+            async with (
+                one.bus.subscribe("t.work", queue="workers") as mine,
+                two.bus.subscribe("t.work", queue="workers") as theirs,
+                two.bus.subscribe("t.work") as everything,
+            ):
+                nats_server.kill()
+                for bus in (one.bus, two.bus):
+                    await not_ready(bus)
+                await in_thread(nats_server.start)
+                for bus in (one.bus, two.bus):
+                    await ready(bus)
+                for number in range(100):
+                    await two.bus.publish("t.work", b"%d" % number)
+                for number in range(100):
+                    assert b"%d" % number == (await everything.receive()).body
+                await one.bus.link.client.flush()
+                shared = [drained(mine), drained(theirs)]
+    assert set(range(100)) == shared[0] | shared[1]
+    assert set() == shared[0] & shared[1]
+    assert all(shared)
+
+
+def drained(inbox: trio.MemoryReceiveChannel[BusMessage]) -> set[int]:
+    """Take what lies there."""
+    return {int(inbox.receive_nowait().body) for _ in range(inbox.statistics().current_buffer_used)}
+
+
+async def test_an_update_whose_answer_was_lost_is_known_as_its_own(nats_server: Server, run_bus: Run):
+    """What a stopped server does late is found again on the next connection; the same value from another is not."""
+    with trio.fail_after(30):
+        async with run_bus(nats_server, **FAST) as one, run_bus(nats_server) as two:
+            for running in (one, two):
+                running.bus.declare(TOPOLOGY)
+                await ready(running.bus)
+            bus = one.bus
+            first = await bus.create("outcomes", "k", b"1")
+            revisions: list[int] = []
+
+            async def update() -> None:
+                revisions.append(await bus.update("outcomes", "k", b"2", first, timeout=25))
+
+            async with trio.open_nursery() as nursery:
+                nats_server.pause()
+                nursery.start_soon(update)
+                await until(lambda: "nats_connection_lost" in one.kinds())
+                nats_server.resume()
+            assert (b"2", revisions[0]) == await bus.get("outcomes", "k")
+            with pytest.raises(WrongRevision):
+                await two.bus.update("outcomes", "k", b"2", first)
 
 
 async def test_what_is_published_without_a_pause_lets_others_run(nats_server: Server, run_bus: Run):

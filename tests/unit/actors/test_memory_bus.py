@@ -19,6 +19,7 @@ from agentrt.ports import (
     BusUnavailable,
     ConsumerSpec,
     KeyExists,
+    NoResponders,
     StreamSpec,
     Topology,
 )
@@ -161,6 +162,25 @@ async def test_a_full_buffer_is_refused(autojump_clock: trio.testing.MockClock):
             bus.reconnect()
             await bus.publish("x", b"last")
             assert inbox.statistics().current_buffer_used == 11
+
+
+async def test_a_queue_group_takes_turns_and_passes_over_who_is_not_connected(autojump_clock: trio.testing.MockClock):
+    """A member whose connection is away is none, and a request that only it would take finds nobody."""
+    async with running(MemoryBus()) as run, running(MemoryBus(run.bus.broker)) as other:
+        bus, away = run.bus, other.bus
+        async with bus.subscribe("x", queue="q") as one, away.subscribe("x", queue="q") as two:
+            for number in range(4):
+                await bus.publish("x", b"%d" % number)
+            assert [b"0", b"2"] == [one.receive_nowait().body for _ in range(2)]
+            assert [b"1", b"3"] == [two.receive_nowait().body for _ in range(2)]
+            away.disconnect()
+            for number in range(2):
+                await bus.publish("x", b"%d" % number)
+            assert [b"0", b"1"] == [one.receive_nowait().body for _ in range(2)]
+            assert 0 == two.statistics().current_buffer_used
+        async with away.subscribe("y"):
+            with pytest.raises(NoResponders):
+                await bus.request("y", b"")
 
 
 async def test_a_delivery_is_settled_after_the_reconnect_or_is_unavailable(autojump_clock: trio.testing.MockClock):
