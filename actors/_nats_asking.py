@@ -113,12 +113,6 @@ class Asking:
         """Wait until it should."""
         await self._nudged.wait()
 
-    def renew(self) -> None:
-        """Have everything that waits for an answer asked again: a stream was made anew, and may not have heard it."""
-        self.renewals += 1
-        if self.client is not None:
-            self.client.give_up(math.inf)
-
     async def ask(
         self, what: str, subject: str, body: bytes, headers: Headers | None = None, *, timeout: float
     ) -> Answer:

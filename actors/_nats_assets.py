@@ -46,7 +46,7 @@ class Assets:
             is made here.
     """
 
-    _on_lost: Callable[[str, int], None]
+    _on_lost: Callable[[jetstream.Asset, int], None]
     _on_missing: Callable[[], None] | None = None
     _seen: dict[str, _Seen] = attrs.field(init=False, factory=dict)
     _turn: Iterator[int] = attrs.field(init=False, factory=itertools.count)
@@ -109,7 +109,7 @@ class Assets:
         messages = int(info.get("state", {}).get("messages", info.get("num_pending", 0)))
         seen = self._seen.get(str(asset))
         if seen is not None and created != seen.created:
-            self._on_lost(str(asset), seen.messages)
+            self._on_lost(asset, seen.messages)
         self._seen[str(asset)] = _Seen(created, messages)
 
 

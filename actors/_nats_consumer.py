@@ -122,6 +122,8 @@ class PullConsumer:
         settling: Settling,
         on_missing: Callable[[], None],
     ) -> None:
+        #: As an asset's: with its stream's before it.
+        self.name = f"{stream}/{durable}"
         self._next_subject = f"{jetstream.API}{jetstream.NEXT}{stream}.{durable}"
         self._batch = batch
         self._ack_wait = ack_wait
@@ -166,6 +168,11 @@ class PullConsumer:
         self._inbox = client.new_inbox()
         self._forget_pulls()
         self._sid = client.subscribe(f"{self._inbox}.*", self._on_message)
+        self._ask_for_more()
+
+    def renew(self) -> None:
+        """Pull again: the consumer was made anew, and what the old one was asked for may have ended without a word."""
+        self._forget_pulls()
         self._ask_for_more()
 
     def detach(self) -> None:

@@ -111,10 +111,10 @@ class Driver:
                 with trio.CancelScope(shield=True):
                     await self._next.discard()
 
-    def _tell_asset_lost(self, asset: str, messages: int) -> None:
+    def _tell_asset_lost(self, asset: jetstream.Asset, messages: int) -> None:
         reason = f"deleted, or lost with the server's store; made again, held about {messages} messages when last seen"
-        self.emit("jetstream_asset_lost", what=asset, messages=messages, reason=reason)
-        self.link.renew()
+        self.emit("jetstream_asset_lost", what=str(asset), messages=messages, reason=reason)
+        self.link.renew(asset.name if asset.kind == "consumer" else "")
 
     async def _keep_connected(self) -> None:
         outage = _Outage(trio.current_time())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,19 @@ class NatsLink(Asking):
         """Ask nothing more of a connection that is about to end, so that nothing is sent to it that nobody takes."""
         for consumer in self.consumers:
             consumer.retire()
+
+    def renew(self, consumer: str) -> None:
+        """Have everything that waits for an answer asked again: something was made anew, and may not have heard it.
+
+        Args:
+            consumer: The name of the consumer that was made anew, with its stream's before it; empty for a stream.
+        """
+        self.renewals += 1
+        if self.client is not None:
+            self.client.give_up(math.inf)
+        for pull in self.consumers:
+            if pull.name == consumer:
+                pull.renew()
 
     def prepare(self, client: NatsClient) -> None:
         """Subscribe on the next connection already, while the present one still serves."""

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 from nats_waits import FAST, SUBJECT, TOPOLOGY, in_thread, not_ready, ready, until
 
-from actors import _nats_internals
+from actors import _nats_consumer, _nats_internals
 from agentrt.ports import BusMessage, BusUnavailable, NoResponders, PermissionDenied, WrongRevision
 
 Server = Any
@@ -137,6 +137,28 @@ async def test_a_consumer_that_pulls_ahead_misses_nothing_over_a_rebuild(nats_se
                         done[int(delivery.body)] += 1
                         delivery.ack_nowait()
             assert set(range(300)) == set(done)
+
+
+async def test_a_consumer_that_is_made_anew_is_pulled_anew(
+    nats_server: Server, run_bus: Run, monkeypatch: pytest.MonkeyPatch
+):
+    """One that is being deleted may take a pull and say nothing of its end; that is not waited for."""
+    monkeypatch.setattr(_nats_consumer, "_EXPIRES", 3600.0)
+    with trio.fail_after(30):
+        async with run_bus(nats_server, **FAST) as running:
+            bus = running.bus
+            bus.declare(TOPOLOGY)
+            await ready(bus)
+            async with bus.consume("TASKS", "editor", batch=4) as consumer:
+                await bus.store(SUBJECT, b"1", msg_id="1")
+                await (await consumer.next()).ack()
+                await until(lambda: bool(consumer._pulls))
+                # Its end is told elsewhere.
+                for pull in consumer._pulls:
+                    pull.subject = "t.elsewhere"
+                (await bus.link.ask("deleting", "$JS.API.CONSUMER.DELETE.TASKS.editor", b"", timeout=5)).accepted()
+                await bus.store(SUBJECT, b"2", msg_id="2")
+                assert b"2" == (await consumer.next()).body
 
 
 async def test_a_queue_group_is_one_again_after_a_rebuild(nats_server: Server, run_bus: Run):

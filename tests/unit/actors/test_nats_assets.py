@@ -87,7 +87,7 @@ async def test_the_probe_goes_round_and_makes_what_is_gone_again() -> None:
     """One question a probe; a loss is told with what was held, and everything else is looked at too."""
     lost: list[tuple[str, int]] = []
     server, topology = Server(), Topology((StreamSpec("A", ("a",)), StreamSpec("B", ("b",))), (), (BucketSpec("c"),))
-    known = Assets(lambda what, messages: lost.append((what, messages)))
+    known = Assets(lambda what, messages: lost.append((str(what), messages)))
     await known.ensure(server.ask, topology)
     server.asked.clear()
     for _ in range(4):
@@ -103,7 +103,7 @@ async def test_one_that_was_made_again_by_hand_is_told_as_well() -> None:
     """It is there and looks right, and is not what it was."""
     lost: list[tuple[str, int]] = []
     server, topology = Server(), Topology((StreamSpec("A", ("a",)),))
-    known = Assets(lambda what, messages: lost.append((what, messages)))
+    known = Assets(lambda what, messages: lost.append((str(what), messages)))
     await known.ensure(server.ask, topology)
     server.created["A"] = 99
     await known.probe(server.ask, topology)
