@@ -79,6 +79,11 @@ class ApiError(Exception):
         return self.code == _UNAVAILABLE and not self.number
 
     @property
+    def is_of_server(self) -> bool:
+        """Whether JetStream does not serve here, and another server of the cluster may: not enabled, or no leader."""
+        return self.code == _UNAVAILABLE and not self.is_full and not self.is_not_stored
+
+    @property
     def is_transient(self) -> bool:
         """Whether the same request may work later."""
         # A cluster that is about to store a message says so of its repetition, which then is a duplicate.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -25,6 +25,9 @@ _ANSWER = 5.0
 # nats-server says that a stream is gone while it still deletes its files, and deletes those of the next one with them:
 # that one looks right, and stores nothing until the server is started anew (seen in 2.15.1, within 20 ms).
 _UNTIL_DELETED = 0.25
+
+#: Looks at what is declared, over whatever asks.
+Look = Callable[[jetstream.Ask, "Topology"], Awaitable[None]]
 
 
 @attrs.define
@@ -111,6 +114,23 @@ class Assets:
         if seen is not None and created != seen.created:
             self._on_lost(asset, seen.messages)
         self._seen[str(asset)] = _Seen(created, messages)
+
+
+async def answers(ask: jetstream.Ask, topology: Topology) -> None:
+    """Look whether JetStream answers for each thing that is declared, whatever it says; change and note nothing.
+
+    Raises:
+        ApiError: It does not serve, here.
+    """
+    declared = jetstream.assets(topology)
+    if not declared:
+        await jetstream.call(ask, "INFO")
+    for asset in declared:
+        try:
+            await jetstream.look(ask, asset)
+        except jetstream.ApiError as error:
+            if error.is_of_server:
+                raise
 
 
 async def compare(ask: jetstream.Ask, topology: Topology) -> tuple[Finding, ...]:

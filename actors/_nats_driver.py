@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,12 +10,13 @@ import trio
 
 from actors import _jetstream as jetstream
 from actors._nats_asking import TICK, nothing
-from actors._nats_assets import Assets
+from actors._nats_assets import Assets, Look, answers
 from actors._nats_client import NatsClient, describe
 from actors._nats_link import NatsLink
+from actors._nats_moving import Moving
 from actors._nats_requests import ConnectionLost
 from actors._nats_shared import Beat, current_shared
-from agentrt.policy import Health, PoolServer, ProbeHealth, ReconnectBackoff, ServerPool
+from agentrt.policy import Departure, Health, PoolServer, ProbeHealth, ReconnectBackoff, ServerPool, Whereabouts
 from agentrt.ports import BusRefused, Topology
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class Driver:
     _flowing_since: float | None = attrs.field(init=False, default=None)
     _lost: Event | None = attrs.field(init=False, default=None)
     _public_told: bool = attrs.field(init=False, default=False)
-    _next: NatsClient | None = attrs.field(init=False, default=None)
+    _moving: Moving = attrs.field(init=False)
+    _departure: Departure = attrs.field(init=False)
     _serving: _Serving | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -97,6 +98,8 @@ class Driver:
         self._pool = ServerPool(tuple(PoolServer(url) for url in self.settings.servers))
         keeper = self.link.keeper
         self._assets = Assets(self._tell_asset_lost, None if keeper is None else keeper.nudge)
+        self._moving = Moving(self.link, self._pool, self._attempt, self.emit, self.jitter, self.backoff)
+        self._departure = Departure(self.settings.probe_limit)
 
     async def run(self) -> None:
         """Keep the bus connected until cancelled."""
@@ -107,9 +110,7 @@ class Driver:
         finally:
             beat.cancel()
             self._housekeep()
-            if self._next is not None:
-                with trio.CancelScope(shield=True):
-                    await self._next.discard()
+            await self._moving.discard()  # noqa: ASYNC102 - it shields itself, with a deadline.
 
     def _tell_asset_lost(self, asset: jetstream.Asset, messages: int) -> None:
         reason = f"deleted, or lost with the server's store; made again, held about {messages} messages when last seen"
@@ -121,7 +122,7 @@ class Driver:
         while True:
             outage.attempt += 1
             # One that is connected already is not waited for.
-            if self._next is None and (outage.attempt > 1 or outage.lost is not None):
+            if not self._moving.is_ready and (outage.attempt > 1 or outage.lost is not None):
                 elapsed = trio.current_time() - outage.since
                 await trio.sleep(self.backoff.delay(outage.attempt, elapsed, self.jitter()))
             self._flowing_since = None
@@ -154,7 +155,7 @@ class Driver:
                 "nats_connection_rebuilding", cause=outage.lost, attempt=outage.attempt, seconds=self._down(outage)
             )
         try:
-            client, self._next = self._next or await self._attempt(self._pool.order(self.jitter())), None
+            client = self._moving.take() or await self._attempt(self._pool.order(self.jitter()))
         except ConnectionLost as lost:
             self.link.connection_trouble = self.link.jetstream_trouble = str(lost)
             return str(lost)
@@ -219,45 +220,19 @@ class Driver:
             self._public_told = True
             self.emit("nats_public_way", reason=f"{why}: nats-py is used by its public methods only, which is slower")
 
-    async def _move(self, client: NatsClient) -> None:
-        """Where the server says that it shuts down, connect to another one first, and only then let go of this one.
-
-        Where there is no other, it serves to its end.
-        """
-        self.emit("nats_server_leaving", server=str(client.server), reason="it says that it shuts down (lame duck)")
-        self._pool.told(client.told)
-        self._pool.troubled(client.server, trio.current_time())
-        for attempt in itertools.count(1):
-            others = self._pool.order(self.jitter(), without=client.server)
-            if not others:
-                return
-            try:
-                successor = await self._attempt(others)
-            except ConnectionLost:
-                await trio.sleep(self.backoff.delay(attempt, 0.0, self.jitter()))
-                continue
-            self._next = successor
-            self.link.prepare(successor)
-            await successor.flush()
-            break
-        self.link.retire()
-        # What was published goes out here, so that it is not sent twice.
-        with trio.move_on_after(_LAST_FLUSH):
-            await client.flush()
-        client.lose(f"moved away from {client.server}, which shuts down")
-
     async def _serve(self, client: NatsClient, outage: _Outage) -> None:
         """Serve a connection to its end. What is done in time is done by beats; a task is there only while it works."""
         self.link.opened(client)
         health = ProbeHealth(self.settings.probe_limit)
         health.connected(trio.current_time())
+        self._departure.connected()
         async with trio.open_nursery() as nursery:
             serving = _Serving(client, health, nursery, outage)
             timers = current_shared().timers
             beat = Beat(timers, self.settings.probe_interval, lambda: self._probe(serving))
             flow_anyway = timers.at(timers.now() + _FLOW_ANYWAY, self._flow, serving)
             try:
-                client.on_leaving = lambda: nursery.start_soon(self._move, client)
+                client.on_leaving = lambda: nursery.start_soon(self._moving.leave, client)
                 if client.is_leaving:
                     client.on_leaving()
                 self.link.on_nudge = lambda: self._look_after_jetstream(serving)
@@ -323,8 +298,11 @@ class Driver:
         while True:
             nudged, topology = self.link.take_nudge()
             serving.is_settled = serving.is_settled and not nudged
-            trouble = await self._try_jetstream(serving.client, topology, probe=serving.is_settled)
+            since = trio.current_time()
+            look = self._assets.probe if serving.is_settled else self._assets.ensure
+            trouble, is_of_server = await self._try_jetstream(serving.client, topology, look)
             serving.is_settled = not trouble
+            self._judge_server(serving, trouble, since if is_of_server else None)
             self.link.jetstream_is(trouble, topology)
             self._flow(serving)
             if serving.is_settled and not self.link.is_nudged:
@@ -334,8 +312,8 @@ class Driver:
                 with trio.move_on_after(_JETSTREAM_RETRY):
                     await self.link.wait_nudge()
 
-    async def _try_jetstream(self, client: NatsClient, topology: Topology, *, probe: bool) -> str:
-        """Ensure *topology*, or only look for a sign of life; return what is wrong, or nothing."""
+    async def _try_jetstream(self, client: NatsClient, topology: Topology, look: Look) -> tuple[str, bool]:
+        """Look at JetStream; return what is wrong, or nothing, and whether another server may do without that."""
         limit = self.settings.probe_limit
 
         async def ask(subject: str, body: bytes) -> jetstream.Answered:
@@ -346,12 +324,34 @@ class Driver:
                         return await client.request(subject, body)
 
         try:
-            await (self._assets.probe if probe else self._assets.ensure)(ask, topology)
-        except (jetstream.ApiError, BusRefused, ConnectionLost) as error:
-            return str(error)
+            await look(ask, topology)
+        except jetstream.ApiError as error:
+            return str(error), error.is_of_server
+        except (BusRefused, ConnectionLost) as error:
+            return str(error), False
         except trio.TooSlowError:
-            return f"JetStream did not answer for {limit:g} s"
-        return ""
+            return f"JetStream did not answer for {limit:g} s", True
+        return "", False
+
+    def _judge_server(self, serving: _Serving, trouble: str, since: float | None) -> None:
+        """Look for another server where this one has had a trouble of its own for too long, since when if so."""
+        client, now, departure = serving.client, trio.current_time(), self._departure
+        if client.lost.is_set():
+            return
+        if since is None:
+            departure.well()
+            self._moving.stay()
+            return
+        departure.troubled(since)
+        if self._moving.is_searching or client.is_leaving or departure.verdict(now) is Whereabouts.STAY:
+            return
+        departure.looked(now, self.jitter())
+        serving.nursery.start_soon(self._moving.look_elsewhere, client, trouble, self._serves_jetstream)
+
+    async def _serves_jetstream(self, client: NatsClient) -> bool:
+        """Whether JetStream answers on a connection that may be moved to, for each thing that is declared."""
+        trouble, is_of_server = await self._try_jetstream(client, self.link.topology, answers)
+        return not trouble or not is_of_server
 
     def _down(self, outage: _Outage) -> float:
         return round(trio.current_time() - outage.since, 3)

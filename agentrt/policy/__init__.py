@@ -8,6 +8,7 @@ from agentrt.policy.bulkhead import Admission, Bulkhead
 from agentrt.policy.call_window import CallWindow
 from agentrt.policy.close_codes import judge_close, judge_handshake
 from agentrt.policy.complaint import Complaint, ConnectionVerdict, Judgement, judge_complaint
+from agentrt.policy.departure import Departure, Whereabouts
 from agentrt.policy.failures import Failure, FailureKind, SendState
 from agentrt.policy.flood import Action, FloodGate, GateReason, GateVerdict, MessageMeta
 from agentrt.policy.intensity import RestartIntensity, RunningClock, Verdict
@@ -39,6 +40,7 @@ __all__ = [
     "ConnectionVerdict",
     "DeadLetter",
     "DeadLetterReason",
+    "Departure",
     "Failure",
     "FailureKind",
     "FloodGate",
@@ -81,6 +83,7 @@ __all__ = [
     "Setback",
     "Transition",
     "Verdict",
+    "Whereabouts",
     "judge",
     "judge_close",
     "judge_complaint",
