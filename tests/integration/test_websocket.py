@@ -20,7 +20,7 @@ from actors.client import ClientSettings
 from actors.websocket import Session, WebSocket, WebSocketActor, WebSocketSettings, websocket_settings
 from agentrt.config import ConnectionConfig, Secret
 from agentrt.kernel import ChildSpec, Event, EventStream, SupervisorSpec, open_runtime
-from agentrt.policy import Backoff, ReconnectPace
+from agentrt.policy import Backoff, ReconnectPace, judge_close
 from agentrt.ports import ConnectionUnavailable, MessageRefused
 
 PATIENCE = 60
@@ -127,6 +127,38 @@ async def test_whatever_code_a_server_closes_with_it_is_connected_to_again(code:
         await running.until("connection_rebuilt")
         await running.web.send("hello")
         await until(lambda: server.received == ["hello"])
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 4404])
+async def test_each_code_on_the_wire_means_what_the_policy_says_of_it(process: WebProcess, code: int):
+    """From a server in a process of its own, as bytes; it is found again, and nothing was restarted for it."""
+    expected = judge_close(code)
+    await process.start()
+    async with connected(at(process.url)) as running:
+        await running.web.send(f"close {code} so it is")
+        lost = await running.until("connection_lost")
+        assert lost.fields["reason"].startswith(f"it was closed with {code} ")
+        assert lost.fields["reason"].endswith(": so it is")
+        assert expected.advice == lost.fields["advice"]
+        rebuilt = await running.until("connection_rebuilt")
+        assert rebuilt.fields["seconds"] >= expected.after
+        await echoed(running.web, "again")
+        assert 0 == sum(node.restarts for node in running.runtime.tree().walk())
+
+
+@pytest.mark.parametrize("code", [1005, 1006, 1014, 1015, 2000])
+async def test_a_code_that_the_protocol_library_does_not_take_ends_it_as_a_broken_protocol(
+    process: WebProcess, code: int
+):
+    """One that may not be on the wire, or is reserved: it is closed with 1002 from here, and connected to again."""
+    await process.start()
+    async with connected(at(process.url)) as running:
+        await running.web.send(f"close {code} so it is")
+        lost = await running.until("connection_lost")
+        assert "1002" in lost.fields["reason"]
+        assert judge_close(1002).advice == lost.fields["advice"]
+        await running.until("connection_rebuilt")
+        await echoed(running.web, "again")
 
 
 async def test_a_server_that_is_busy_is_left_alone_for_a_while():

@@ -124,7 +124,7 @@ def main() -> None:
             say(f"{name} does not take part: {found.why_not}")
         else:
             clients.append(Client(name, found.module, found.python))
-    faults = [FAULTS[name] for name in options.only.split(",") if name] or [f for f in FAULTS.values() if not f.long]
+    faults = [FAULTS[name] for name in options.only.split(",") if name] or list(FAULTS.values())
     match, headline = Match(clients, options.limit), Match(clients, options.limit)
     load = os.getloadavg()[0]
     trio.run(match.play, faults)

@@ -31,7 +31,7 @@ class Fault:
         proxied: Through the proxy.
         settings: Of the server.
         soaks: Whether it can happen again and again on one stage.
-        long: Whether it takes a minute.
+        long: Whether it takes a minute: the tests play it by a flag only.
     """
 
     name: str
