@@ -1,4 +1,4 @@
-"""Asking over NATS: JetStream until it answers, others once, and settling what was delivered."""
+"""Asking over NATS: JetStream until it answers, others once."""
 
 from __future__ import annotations
 
@@ -29,10 +29,6 @@ _TRY = 5.0
 TICK = 1.0
 # A timeout of so long may be kept a tick late.
 _COARSE = 5.0
-_CONFIRM_TIMEOUT = 30.0
-_CONFIRM_TRY = 2.0
-_CONFIRM_TRIES = 2
-_CONFIRM_RENEWED = 0.25
 _RETRY = Backoff(initial=0.05, factor=2.0, maximum=1.0)
 
 _NO_RESPONDERS = "503"
@@ -92,8 +88,6 @@ class Asking:
         self.ready = Flag()
         #: Whether there is a connection.
         self.linked = Flag()
-        #: How often a stream was made anew.
-        self.renewals = 0
         #: Called where something should be looked for.
         self.on_nudge: Callable[[], None] = nothing
         self._nudged = Flag()
@@ -186,54 +180,6 @@ class Asking:
             return None
         except ConnectionLost as lost:
             raise self._given_up(BusUnavailable(f"{what}: {lost}; it was sent, and may have been done")) from None
-
-    async def confirm(self, since: int, reply: str, body: bytes) -> None:
-        """Settle a delivery and wait until the server has that.
-
-        A server that was killed may have forgotten that it delivered the message. It then says nothing to this, and
-        delivers the message again; so silence on a connection that answers its probes is not waited for long, and
-        hardly at all where a stream was made anew since the delivery.
-
-        Args:
-            since: How often a stream had been made anew when the message was delivered.
-            reply: Where its settlement goes.
-            body: What is said of it.
-
-        Raises:
-            BusUnavailable: It was not confirmed; the message may come again.
-        """
-        silent = 0
-
-        async def once(client: NatsClient, _due: float) -> bool:
-            nonlocal silent
-            is_renewed = self.renewals != since
-            try:
-                if is_renewed:
-                    with trio.fail_after(_CONFIRM_RENEWED):
-                        message = await client.request(reply, body)
-                else:
-                    message = await client.request(reply, body, due=trio.current_time() + _CONFIRM_TRY)
-            except (Unanswered, trio.TooSlowError):
-                # Only a PONG shows that the silence is the server's answer and not the connection's.
-                await client.flush()
-                if not client.lost.is_set():
-                    silent += _CONFIRM_TRIES if is_renewed else 1
-                return False
-            if message.status:
-                jetstream.read(message)
-            return True
-
-        what = "settling a delivery"
-        until = trio.current_time() + _CONFIRM_TIMEOUT
-        while silent < _CONFIRM_TRIES:
-            if await self._insist(what, once, self.linked, until - trio.current_time()):
-                return
-        raise BusUnavailable(f"{what}: the server does not know it any more; it may come again")
-
-    def say(self, reply: str, body: bytes) -> None:
-        """Settle a delivery and do not wait; said to nobody where there is no connection."""
-        if self.client is not None:
-            self.client.write_message(reply, body)
 
     async def _insist(self, what: str, once: _Once[_T], gate: Flag, timeout: float) -> _T:
         trouble = _Trouble()

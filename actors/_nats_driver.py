@@ -115,7 +115,7 @@ class Driver:
     def _tell_asset_lost(self, asset: jetstream.Asset, messages: int) -> None:
         reason = f"deleted, or lost with the server's store; made again, held about {messages} messages when last seen"
         self.emit("jetstream_asset_lost", what=str(asset), messages=messages, reason=reason)
-        self.link.renew(asset.name if asset.kind == "consumer" else "")
+        self.link.renew(asset)
 
     async def _keep_connected(self) -> None:
         outage = _Outage(trio.current_time())

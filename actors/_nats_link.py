@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import trio
 
-from actors._nats_asking import Asking
+from actors import _jetstream as jetstream
 from actors._nats_client import NatsClient
 from actors._nats_consumer import PullConsumer
 from actors._nats_outbox import Outbox, Outgoing
 from actors._nats_settings import no_trouble
+from actors._nats_settling import Settling
 from actors._nats_subscription import Subscription
 from actors._subjects import merged
 from agentrt.ports import (
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agentrt.kernel.events import Event
 
 
-class NatsLink(Asking):
+class NatsLink(Settling):
     """Stands between the handle, which asks, and the driver, which brings one connection after the other.
 
     Args:
@@ -37,7 +37,6 @@ class NatsLink(Asking):
         super().__init__(store_trouble)
         #: Who makes what is declared; None where this does.
         self.keeper = keeper
-        self.is_flowing = False
         self.topology = Topology()
         self.subscriptions: set[Subscription] = set()
         self.consumers: set[PullConsumer] = set()
@@ -82,17 +81,11 @@ class NatsLink(Asking):
         for consumer in self.consumers:
             consumer.retire()
 
-    def renew(self, consumer: str) -> None:
-        """Have everything that waits for an answer asked again: something was made anew, and may not have heard it.
-
-        Args:
-            consumer: The name of the consumer that was made anew, with its stream's before it; empty for a stream.
-        """
-        self.renewals += 1
-        if self.client is not None:
-            self.client.give_up(math.inf)
+    def renew(self, asset: jetstream.Asset) -> None:
+        """Record that something was made anew; pull again where it is a consumer."""
+        super().renew(asset)
         for pull in self.consumers:
-            if pull.name == consumer:
+            if asset.kind == "consumer" and pull.name == asset.name:
                 pull.renew()
 
     def prepare(self, client: NatsClient) -> None:
@@ -114,7 +107,7 @@ class NatsLink(Asking):
     def flow(self) -> None:
         """Let everything go: pulls, and what was published in the meantime."""
         assert self.client is not None
-        self.is_flowing = True
+        self.flowing.turn(on=True)
         for consumer in self.consumers:
             consumer.attach(self.client)
         self.outbox.open(self.client)
@@ -123,7 +116,7 @@ class NatsLink(Asking):
     def closed(self, reason: str) -> None:
         """The connection ended."""
         self.client = None
-        self.is_flowing = False
+        self.flowing.turn(on=False)
         self.connection_trouble = self.jetstream_trouble = reason
         self._ensured = None
         self.linked.turn(on=False)
@@ -180,7 +173,7 @@ class NatsLink(Asking):
 
     def _update_ready(self) -> None:
         complete = self.topology in (self._ensured, Topology())
-        self.ready.turn(on=self.is_flowing and complete)
+        self.ready.turn(on=self.flowing.is_set and complete)
 
     def _on_room(self) -> None:
         self.room.unpark_all()

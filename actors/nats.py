@@ -94,9 +94,9 @@ class NatsBus(NatsKeys):
 
     async def _wait_room(self, subject: str, size: int) -> None:
         link, limit = self.link, self.settings.publish_buffer
-        while link.is_flowing and link.outbox.size and link.outbox.size + size > limit:
+        while link.flowing.is_set and link.outbox.size and link.outbox.size + size > limit:
             await link.room.park()
-        if not link.is_flowing and link.outbox.size + size > limit:
+        if not link.flowing.is_set and link.outbox.size + size > limit:
             trouble, waiting = link.connection_trouble, link.outbox.size
             raise self._counted(
                 subject,
@@ -183,7 +183,7 @@ class NatsBus(NatsKeys):
         )
         link.consumers.add(consumer)
         try:
-            if link.client is not None and link.is_flowing:
+            if link.client is not None and link.flowing.is_set:
                 consumer.attach(link.client)
             yield consumer
         finally:

@@ -161,6 +161,68 @@ async def test_a_consumer_that_is_made_anew_is_pulled_anew(
                 assert b"2" == (await consumer.next()).body
 
 
+async def test_a_delivery_of_a_stream_that_is_gone_settles_nothing_of_the_next_one(nats_server: Server, run_bus: Run):
+    """The number of a message is all that an acknowledgement names, and another message has it now."""
+    with trio.fail_after(30):
+        async with run_bus(nats_server, **FAST) as running:
+            bus = running.bus
+            bus.declare(TOPOLOGY)
+            await ready(bus)
+            async with bus.consume("TASKS", "editor") as consumer:
+                await bus.store(SUBJECT, b"old", msg_id="1")
+                old = await consumer.next()
+                (await bus.link.ask("deleting", "$JS.API.STREAM.DELETE.TASKS", b"", timeout=5)).accepted()
+                await bus.store(SUBJECT, b"new", msg_id="2")
+                new = await consumer.next()
+                assert (b"new", old.sequence) == (new.body, new.sequence)
+                with pytest.raises(BusUnavailable, match="does not know it any more"):
+                    await old.ack()
+                old.ack_nowait()
+                await bus.link.client.flush()
+                assert 1 == await bus.depth("TASKS", "editor")
+                await new.ack()
+                assert 0 == await bus.depth("TASKS", "editor")
+
+
+async def test_what_is_settled_during_an_outage_is_not_taken_by_a_stream_that_another_made_anew(
+    nats_server: Server, run_bus: Run
+):
+    """On the next connection it is looked at first which stream that is."""
+    sealed: list[Exception] = []
+
+    def credentials() -> dict[str, str]:
+        if sealed:
+            raise sealed[0]
+        return {"token": "first"}
+
+    with trio.fail_after(30):
+        async with run_bus(nats_server, credentials=credentials, **FAST) as one, run_bus(nats_server, **FAST) as two:
+            for running in (one, two):
+                running.bus.declare(TOPOLOGY)
+                await ready(running.bus)
+            async with one.bus.consume("TASKS", "editor") as mine, two.bus.consume("TASKS", "editor") as theirs:
+                await one.bus.store(SUBJECT, b"old", msg_id="1")
+                old = await mine.next()
+                sealed.append(RuntimeError("the vault is sealed"))
+                one.bus.link.client.lose("thrown away by the test")
+                await not_ready(one.bus)
+                (await two.bus.link.ask("deleting", "$JS.API.STREAM.DELETE.TASKS", b"", timeout=5)).accepted()
+                await two.bus.store(SUBJECT, b"new", msg_id="2")
+                new = await theirs.next()
+                assert (b"new", old.sequence) == (new.body, new.sequence)
+
+                async def settle() -> None:
+                    with pytest.raises(BusUnavailable, match="does not know it any more"):
+                        await old.ack()
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(settle)
+                    await trio.testing.wait_all_tasks_blocked()
+                    sealed.clear()
+                assert 1 == await two.bus.depth("TASKS", "editor")
+                await new.ack()
+
+
 async def test_a_queue_group_is_one_again_after_a_rebuild(nats_server: Server, run_bus: Run):
     """Its members share what comes on their next connections too, and do not each get all of it."""
     with trio.fail_after(30):
