@@ -16,7 +16,7 @@ from actors._tls import BadTls, client_context
 from actors._websocket_buffers import Buffer, Message, size_of
 from actors._websocket_wire import Socket, Target, open_socket
 from actors.client import ClientActor, ClientSettings, ClientStatistics, ManagedClient, client_settings
-from agentrt.config import ConnectionConfig, SecretError
+from agentrt.config import ConnectionConfig, SecretError, load_function
 from agentrt.policy import Pace, Setback
 from agentrt.ports import (
     AdapterSetup,
@@ -334,7 +334,8 @@ class WebSocketActor(ClientActor):
     @staticmethod
     def open_handle(name: str, config: ConnectionConfig, folder: Path) -> WebSocket:
         """Make the handle of one connection of a configuration."""
-        return WebSocket(name, websocket_settings(config, folder))
+        resume = None if config.resume is None else load_function(config.resume, folder)
+        return WebSocket(name, websocket_settings(config, folder), resume)
 
     async def run(self) -> None:
         """Keep it connected until a stop is asked for."""

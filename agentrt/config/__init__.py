@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentrt.config.classes import load_class
+from agentrt.config.classes import load_class, load_function
 from agentrt.config.connection import ConnectionConfig
 from agentrt.config.convert import (
     SERVER_BREAKER,
@@ -90,6 +90,7 @@ __all__ = [
     "format_size",
     "load",
     "load_class",
+    "load_function",
     "login_of",
     "memory_guard",
     "parse_duration",

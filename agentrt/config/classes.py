@@ -1,11 +1,13 @@
-"""The classes of agents and connections: importing them, and what may go wrong with that."""
+"""The classes and functions that a configuration names: importing them, and what may go wrong with that."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from agentrt.config.fields import WEBSOCKET
 from agentrt.config.problems import Fault, Invalid, did_you_mean, shown
@@ -30,13 +32,17 @@ def check_classes(draft: Draft, folder: Path, base: type) -> Iterator[Fault]:
         except Invalid as error:
             yield Fault(path, str(error), error.hint)
     for name, connection in draft.config.connections.items():
-        kind = ("connections", name, "kind")
-        if connection.kind == WEBSOCKET or draft.is_damaged(kind):
-            continue
-        try:
-            load_class(connection.kind, folder, ClientAdapter)
-        except Invalid as error:
-            yield Fault(kind, str(error), error.hint)
+        kind, resume = ("connections", name, "kind"), ("connections", name, "resume")
+        if connection.kind != WEBSOCKET and not draft.is_damaged(kind):
+            try:
+                load_class(connection.kind, folder, ClientAdapter)
+            except Invalid as error:
+                yield Fault(kind, str(error), error.hint)
+        if connection.resume is not None and not draft.is_damaged(resume):
+            try:
+                load_function(connection.resume, folder)
+            except Invalid as error:
+                yield Fault(resume, str(error), error.hint)
 
 
 def load_class(spec: str, folder: Path, base: type) -> type:
@@ -45,20 +51,45 @@ def load_class(spec: str, folder: Path, base: type) -> type:
     Raises:
         Invalid: The module is not there or fails, it has no such class, or the class is not a subclass of *base*.
     """
+    module, found = _load(spec, folder)
+    if found is None:
+        raise _missing(spec, module, "class", inspect.isclass)
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise Invalid(f"{shown(spec)} is not a subclass of {base.__name__}", f"derive it from {base.__name__}")
+    return found
+
+
+def load_function(spec: str, folder: Path) -> Callable[..., Awaitable[Any]]:
+    """Import ``module:function``, an async function.
+
+    Raises:
+        Invalid: The module is not there or fails, it has no such function, or the function is not async.
+    """
+    module, found = _load(spec, folder)
+    if found is None:
+        raise _missing(spec, module, "function", inspect.isfunction)
+    if not inspect.iscoroutinefunction(found):
+        raise Invalid(f"{shown(spec)} is not an async function", f"define it by async def {spec.partition(':')[2]}")
+    function: Callable[..., Awaitable[Any]] = found
+    return function
+
+
+def _load(spec: str, folder: Path) -> tuple[object, Any]:
+    """Return the module that *spec* names, and what of it; None where it has no such thing."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     # A module that was written a moment ago is else overlooked.
     importlib.invalidate_caches()
-    module_name, _, class_name = spec.partition(":")
+    module_name, _, name = spec.partition(":")
     module = _import(module_name, folder)
-    found = getattr(module, class_name, None)
-    if found is None:
-        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
-        hint = did_you_mean(class_name, classes) or f"define it in {getattr(module, '__file__', module_name)}"
-        raise Invalid(f"the module {shown(module_name)} has no class {shown(class_name)}", hint)
-    if not isinstance(found, type) or not issubclass(found, base):
-        raise Invalid(f"{shown(spec)} is not a subclass of {base.__name__}", f"derive it from {base.__name__}")
-    return found
+    return module, getattr(module, name, None)
+
+
+def _missing(spec: str, module: object, what: str, is_one: Callable[[object], bool]) -> Invalid:
+    module_name, _, name = spec.partition(":")
+    near = did_you_mean(name, [other for other, one in vars(module).items() if is_one(one)])
+    hint = near or f"define it in {getattr(module, '__file__', module_name)}"
+    return Invalid(f"the module {shown(module_name)} has no {what} {shown(name)}", hint)
 
 
 def _import(name: str, folder: Path) -> object:

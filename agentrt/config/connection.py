@@ -26,6 +26,9 @@ class ConnectionConfig:
     token: Secret | None = None
     #: Offered, the most wanted one first.
     subprotocols: tuple[str, ...] = attrs.field(default=(), validator=valid.subprotocols)
+    #: ``module:function``, an async function that is called with each new connection before it is ready: to log in, to
+    #: subscribe, to ask for what was missed.
+    resume: str | None = attrs.field(default=None, validator=valid.function_path)
     #: Whom to trust, as PEM; else whom the system trusts.
     tls_ca: Path | None = None
     #: With *tls_key*: what the agent shows for itself.

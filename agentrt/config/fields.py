@@ -109,10 +109,19 @@ def headers(_instance: object, _attribute: object, value: dict[str, str]) -> Non
             )
 
 
+_IN_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
 def class_path(_instance: object, _attribute: object, value: str) -> None:
     """Check that it looks like ``module:Class``."""
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", value):
+    if not _IN_MODULE.fullmatch(value):
         raise Invalid(f'must look like "module:Class", got {shown(value)}', 'for example "newsroom:Editor"')
+
+
+def function_path(_instance: object, _attribute: object, value: str | None) -> None:
+    """Check that it looks like ``module:function``."""
+    if value is not None and not _IN_MODULE.fullmatch(value):
+        raise Invalid(f'must look like "module:function", got {shown(value)}', 'for example "trading:subscribe"')
 
 
 #: The kind of connection that needs no code.

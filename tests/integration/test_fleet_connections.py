@@ -47,6 +47,14 @@ class ClockAdapter(ClientAdapter):
 """
 
 
+RESUME = """\
+async def subscribe(session):
+    await session.send("subscribe")
+    if await session.receive() != "re: subscribe":
+        raise RuntimeError("not subscribed")
+"""
+
+
 class Trader(Agent):
     async def handle(self, task: Task) -> Any:
         await self.connections["feed"].send(task.payload)
@@ -67,7 +75,8 @@ def _forget_modules(monkeypatch: Any):
     """What one test imports from a folder of its own is nobody else's."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
-    sys.modules.pop("desk_clock", None)
+    for name in ("desk_clock", "desk_resume"):
+        sys.modules.pop(name, None)
 
 
 async def test_an_agent_keeps_its_connections_over_a_loss(tmp_path: Path):
@@ -102,3 +111,37 @@ async def test_an_agent_keeps_its_connections_over_a_loss(tmp_path: Path):
     for name in ("losses", "rebuilds"):
         line = f'agentrt_connection_{name}_total{{agent="trader",connection="feed"}} 1.0'
         assert line in metrics.exposition().decode()
+
+
+async def test_a_resume_hook_that_the_configuration_names_has_each_new_connection_first(tmp_path: Path):
+    """Before the agent's messages, and again after a loss; what it raises fails the attempt."""
+    requests: list[str] = []
+
+    async def greet(connection: Any) -> None:
+        while True:
+            message = await connection.get_message()
+            requests.append(message)
+            # The first connection is not subscribed.
+            await connection.send_message(f"re: {message}" if len(requests) > 1 else "not now")
+
+    (tmp_path / "token").write_text("first")
+    (tmp_path / "desk_clock.py").write_text(CLOCK)
+    (tmp_path / "desk_resume.py").write_text(RESUME)
+    stream, events = EventStream(), list[Event]()
+    stream.listen(events.append)
+    batteries = Batteries({"nats": Batteries()["memory-bus"].sharing()})  # type: ignore[attr-defined]
+    with trio.fail_after(60):
+        async with serving() as server:
+            server.greet = greet
+            resume = 'token = "file:token"\nresume = "desk_resume:subscribe"'
+            text = CONFIG.format(url=server.url).replace('token = "file:token"', resume)
+            (tmp_path / "config.toml").write_text(text)
+            loaded = load(tmp_path / "config.toml", {})
+            async with open_fleet(loaded, batteries=batteries, events=stream, classes={"trader": Trader}) as fleet:
+                assert ["re: buy", "clock of UTC"] == await fleet.ask("trader", "buy")
+                server.end(1011)
+                await until(lambda: any(event.kind == "connection_rebuilt" for event in events))
+                assert ["re: sell", "clock of UTC"] == await fleet.ask("trader", "sell")
+    assert ["subscribe", "subscribe", "buy", "subscribe", "sell"] == requests
+    (failed,) = [event for event in events if event.kind == "connection_attempt_failed"]
+    assert "not subscribed" in failed.fields["reason"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentrt.config import load_class
+from agentrt.config import load_class, load_function
 
 
 class Base:
@@ -124,3 +124,27 @@ def test_a_class_can_be_loaded_by_itself(write_module, tmp_path):
     """As the fleet does it when it starts an agent."""
     write_module("solo", "class Agent(Base): pass")
     assert issubclass(load_class("solo:Agent", Path(tmp_path), Base), Base)
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("async def resumes(session): pass", 'the module "trading" has no function "resume"; did you mean "resumes"?'),
+        ("def resume(session): pass", '"trading:resume" is not an async function; define it by async def resume'),
+        ("resume = 5", '"trading:resume" is not an async function; define it by async def resume'),
+        ("class resume: pass", '"trading:resume" is not an async function; define it by async def resume'),
+    ],
+)
+def test_a_resume_hook_that_cannot_be_used_is_a_mistake(mistakes_in, write_module, module, said):
+    """On its own line; a plain function would block the loop, or fail only when the first connection is made."""
+    write_module("newsroom", "class Editor(Base): pass")
+    write_module("trading", module)
+    lines = "[connections.feed]\nkind = 'websocket'\nurl = 'ws://x'\nresume = 'trading:resume'"
+    (found,) = mistakes_in(lines, check_classes=True, base=Base)
+    assert f"config.toml:9: connections.feed.resume: {said}" == found
+
+
+async def test_a_function_can_be_loaded_by_itself(write_module, tmp_path):
+    """As the connection does it when it is opened."""
+    write_module("trading", "async def resume(session): return session")
+    assert "one" == await load_function("trading:resume", Path(tmp_path))("one")

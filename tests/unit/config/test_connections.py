@@ -29,6 +29,10 @@ def test_a_websocket_has_defaults(load_more):
         ("url = 'ws://x'\ntoken = 'abc'", "10: connections.feed.token: a secret is given by reference only"),
         ("url = 'ws://x'\nheaders = { Cookie = 'abc' }", '10: connections.feed.headers: the header "Cookie" holds'),
         ("url = 'ws://x'\nsubprotocols = ['a b']", "10: connections.feed.subprotocols: not the name of a subprotocol"),
+        (
+            "url = 'ws://x'\nresume = 'resume'",
+            '10: connections.feed.resume: must look like "module:function", got "resume"',
+        ),
         ("url = 'ws://x'\noptions = { a = 1 }", "10: connections.feed.options: means nothing for a connection of kind"),
         ("url = 'ws://x'\ntls_cert = 'c.pem'", "10: connections.feed.tls_cert: 'tls_cert' stands without 'tls_key'"),
         ("url = 'ws://x'\nprobe_limit = '1s'", "10: connections.feed.probe_limit: probe_interval (2s by default) must"),
@@ -57,6 +61,8 @@ def test_a_client_of_your_own_takes_options_and_no_url(mistakes_in, load_more):
     (found,) = mistakes_in(own + "url = 'ws://x'")
     assert "connections.feed.url: means nothing for a connection of kind" in found
     assert "put it into options" in found
+    (hook,) = mistakes_in(own + "resume = 'trading:resume'")
+    assert "connections.feed.resume: means nothing for a connection of kind" in hook
     assert {"room": 1} == load_more(own + "options = { room = 1 }").config.connections["feed"].options
 
 
