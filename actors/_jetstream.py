@@ -346,6 +346,12 @@ def read_origin(reply: str) -> Origin | None:
     return Origin(int(tokens[start]), int(tokens[start + 1]))
 
 
+def delivery_number(reply: str) -> int:
+    """Return which of its consumer's deliveries it is that is settled on *reply*; counts from 1."""
+    tokens = reply.split(".")
+    return int(tokens[(4 if len(tokens) == _OLD_ACK_TOKENS else 6) + 2])
+
+
 def nak(delay: float) -> bytes:
     """Return the body that asks for a redelivery after *delay* seconds."""
     return b"-NAK " + json.dumps({"delay": _nanoseconds(delay)}).encode() if delay > 0 else b"-NAK"

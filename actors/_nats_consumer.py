@@ -13,7 +13,7 @@ import trio
 from actors import _jetstream as jetstream
 from actors._nats_client import NatsClient
 from actors._nats_frames import Message
-from actors._nats_settling import Life, Settling
+from actors._nats_settling import Settling, Term
 from agentrt.ports import Headers
 
 # A pull request ends by itself after so long, and its end is told; one that did not end in time was lost.
@@ -40,7 +40,7 @@ class NatsDelivery:
     attempt: int
     sequence: int
     _settling: Settling
-    _life: Life
+    _term: Term
     _since: float
 
     def is_stale(self, now: float, ack_wait: float) -> bool:
@@ -49,23 +49,23 @@ class NatsDelivery:
 
     async def ack(self) -> None:
         """Say that it is done."""
-        await self._settling.confirm(self._life, self.reply, b"+ACK")
+        await self._settling.confirm(self._term, self.reply, b"+ACK")
 
     def ack_nowait(self) -> None:
         """Say that it is done; where the server does not hear it, it delivers it again."""
-        self._settling.say(self._life, self.reply, b"+ACK")
+        self._settling.say(self._term, self.reply, b"+ACK")
 
     async def nak(self, delay: float = 0.0) -> None:
         """Ask for it again after *delay* seconds."""
-        await self._settling.confirm(self._life, self.reply, jetstream.nak(delay))
+        await self._settling.confirm(self._term, self.reply, jetstream.nak(delay))
 
     async def term(self, reason: str) -> None:
         """Take it out of the stream without having done it; the server's advisory names *reason*."""
-        await self._settling.confirm(self._life, self.reply, b"+TERM " + reason.encode())
+        await self._settling.confirm(self._term, self.reply, b"+TERM " + reason.encode())
 
     async def in_progress(self) -> None:
         """Say that it is still worked on: the ack wait begins anew."""
-        await self._settling.confirm(self._life, self.reply, b"+WPI")
+        await self._settling.confirm(self._term, self.reply, b"+WPI")
 
 
 @attrs.define
@@ -113,7 +113,8 @@ class PullConsumer:
         self._batch = batch
         self._ack_wait = ack_wait
         self._settling = settling
-        settling.lives.setdefault(self.name, Life())
+        if self.name not in settling.terms:
+            settling.begin_term(self.name)
         self._on_missing = on_missing
         self._held: deque[NatsDelivery] = deque()
         self._arrived = trio.lowlevel.ParkingLot()
@@ -192,7 +193,7 @@ class PullConsumer:
         self._held.clear()
 
     def _give_back(self, delivery: NatsDelivery) -> None:
-        self._settling.say(delivery._life, delivery.reply, jetstream.nak(0.0))  # noqa: SLF001 - of this module.
+        self._settling.say(delivery._term, delivery.reply, jetstream.nak(0.0))  # noqa: SLF001 - of this module.
 
     def _ask_for_more(self) -> None:
         client = self._client
@@ -217,7 +218,7 @@ class PullConsumer:
         settling = self._settling
         attempt, sequence = origin
         delivery = NatsDelivery(
-            subject, reply, body, headers, attempt, sequence, settling, settling.lives[self.name], trio.current_time()
+            subject, reply, body, headers, attempt, sequence, settling, settling.terms[self.name], trio.current_time()
         )
         if self._closed:
             self._give_back(delivery)

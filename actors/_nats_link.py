@@ -121,6 +121,8 @@ class NatsLink(Settling):
         self._ensured = None
         self.linked.turn(on=False)
         self._update_ready()
+        for name in tuple(self.terms):
+            self.begin_term(name)
         for consumer in self.consumers:
             consumer.detach()
         self.outbox.close()

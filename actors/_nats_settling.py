@@ -17,25 +17,45 @@ from actors._nats_settings import no_trouble
 from agentrt.ports import BusUnavailable
 
 _TIMEOUT = 30.0
+# Each try, and how many; of a delivery that the server may have forgotten, each is over sooner.
 _TRY = 2.0
+_TRY_PAST = 0.5
 _TRIES = 2
-_RENEWED = 0.25
 _WHAT = "settling a delivery"
 _UNKNOWN = f"{_WHAT}: the server does not know it any more; it may come again"
 
 
 @attrs.define(eq=False)
 class Life:
-    """One life of a consumer on the server, which ends when it or its stream is made anew.
+    """One life of a stream.
 
     Args:
-        is_over: Whether the stream was made anew: what settles a delivery of this life would settle another message, of
-            the same number.
-        is_renewed: Whether only the consumer was: it may not know of the delivery.
+        is_over: Whether it was made anew: what settles a delivery of this life would settle another message, of the
+            same number.
     """
 
     is_over: bool = False
-    is_renewed: bool = False
+
+
+@attrs.define(eq=False)
+class Term:
+    """Deliveries of one consumer over one connection.
+
+    Args:
+        stream: The stream's life.
+        is_past: Whether the connection is another one now, or the consumer was made anew: a server that was killed, or
+            made it, may have forgotten them.
+        forgotten: The first of them that it is known to have forgotten. What it remembers ends somewhere, so it has
+            forgotten all behind that.
+    """
+
+    stream: Life
+    is_past: bool = False
+    forgotten: float = math.inf
+
+    def is_lost(self, number: int) -> bool:
+        """Whether a delivery cannot be settled."""
+        return self.stream.is_over or number >= self.forgotten
 
 
 class Settling(Asking):
@@ -49,30 +69,37 @@ class Settling(Asking):
         super().__init__(store_trouble)
         #: Whether what is declared was looked at on this connection: until then a stream may be another one.
         self.flowing = Flag()
-        #: The present life of each consumer, by its name with its stream's before it.
-        self.lives: dict[str, Life] = {}
+        self._streams: dict[str, Life] = {}
+        #: The present term of each consumer, by its name with its stream's before it.
+        self.terms: dict[str, Term] = {}
+
+    def begin_term(self, consumer: str) -> None:
+        """Begin anew with a consumer: what was delivered before may be forgotten."""
+        if (past := self.terms.get(consumer)) is not None:
+            past.is_past = True
+        stream = self._streams.setdefault(consumer.partition("/")[0], Life())
+        self.terms[consumer] = Term(stream)
 
     def renew(self, asset: jetstream.Asset) -> None:
         """Record that something was made anew, and have everything that waits for an answer asked again."""
-        for name, life in tuple(self.lives.items()):
-            if asset.kind == "stream" and name.startswith(f"{asset.name}/"):
-                life.is_over = True
-                self.lives[name] = Life()
-            elif asset.kind == "consumer" and name == asset.name:
-                life.is_renewed = True
-                self.lives[name] = Life()
+        if asset.kind == "stream" and (life := self._streams.pop(asset.name, None)) is not None:
+            life.is_over = True
+        for name in tuple(self.terms):
+            if name.startswith(f"{asset.name}/") if asset.kind == "stream" else name == asset.name:
+                self.begin_term(name)
         if self.client is not None:
             self.client.give_up(math.inf)
 
-    async def confirm(self, life: Life, reply: str, body: bytes) -> None:
+    async def confirm(self, term: Term, reply: str, body: bytes) -> None:
         """Settle a delivery and wait until the server has that.
 
         A server that was killed may have forgotten that it delivered the message. It then says nothing to this, and
-        delivers the message again; so silence on a connection that answers its probes is not waited for long, and
-        hardly at all where the consumer was made anew since. Where the stream was, nothing is said.
+        delivers the message again; so silence on a connection that answers its probes is not waited for long: least
+        where the delivery came over another connection, and once for all that came after it. Where the stream was made
+        anew, nothing is said.
 
         Args:
-            life: The consumer's when the message was delivered.
+            term: When the message was delivered.
             reply: Where its settlement goes.
             body: What is said of it.
 
@@ -80,35 +107,36 @@ class Settling(Asking):
             BusUnavailable: It was not confirmed; the message may come again.
         """
         silent = 0
+        number = jetstream.delivery_number(reply)
 
         async def once(client: NatsClient, _due: float) -> bool:
             nonlocal silent
-            if life.is_over:
-                raise BusUnavailable(_UNKNOWN)
-            is_renewed = life.is_renewed
+            if term.is_lost(number):
+                return False
             try:
-                if is_renewed:
-                    with trio.fail_after(_RENEWED):
+                if term.is_past:
+                    with trio.fail_after(_TRY_PAST):
                         message = await client.request(reply, body)
                 else:
                     message = await client.request(reply, body, due=trio.current_time() + _TRY)
             except (Unanswered, trio.TooSlowError):
                 # Only a PONG shows that the silence is the server's answer and not the connection's.
                 await client.flush()
-                if not client.lost.is_set():
-                    silent += _TRIES if is_renewed else 1
+                silent += not client.lost.is_set()
                 return False
             if message.status:
                 jetstream.read(message)
             return True
 
         until = trio.current_time() + _TIMEOUT
-        while silent < _TRIES:
+        while silent < _TRIES and not term.is_lost(number):
             if await self._insist(_WHAT, once, self.flowing, until - trio.current_time()):
                 return
+        if term.is_past:
+            term.forgotten = min(term.forgotten, number)
         raise BusUnavailable(_UNKNOWN)
 
-    def say(self, life: Life, reply: str, body: bytes) -> None:
+    def say(self, term: Term, reply: str, body: bytes) -> None:
         """Settle a delivery and do not wait; said to nobody where nobody could take it as it is meant."""
-        if self.client is not None and self.flowing.is_set and not life.is_over:
+        if self.client is not None and self.flowing.is_set and not term.stream.is_over:
             self.client.write_message(reply, body)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -182,6 +183,43 @@ async def test_a_delivery_of_a_stream_that_is_gone_settles_nothing_of_the_next_o
                 assert 1 == await bus.depth("TASKS", "editor")
                 await new.ack()
                 assert 0 == await bus.depth("TASKS", "editor")
+
+
+async def test_what_a_killed_server_forgot_is_found_out_once(nats_server: Server, run_bus: Run):
+    """It writes down late what it delivered; behind the first delivery that it does not know it knows none."""
+    state = nats_server.folder / "store/jetstream/$G/streams/TASKS/obs"
+    with trio.fail_after(60):
+        async with run_bus(nats_server, **FAST) as running:
+            bus = running.bus
+            bus.declare(TOPOLOGY)
+            await ready(bus)
+            for number in range(10):
+                await bus.store(SUBJECT, b"%d" % number, msg_id=f"{number}")
+            await in_thread(shutil.copytree, state, nats_server.folder / "before")
+            async with bus.consume("TASKS", "editor") as consumer:
+                deliveries = [await consumer.next() for _ in range(10)]
+            nats_server.kill()
+            await not_ready(bus)
+            shutil.rmtree(state)
+            await in_thread(shutil.copytree, nats_server.folder / "before", state)
+            await in_thread(nats_server.start)
+            await ready(bus)
+            with pytest.raises(BusUnavailable, match="does not know it any more"):
+                await deliveries[3].ack()
+            nats_server.kill()
+            await not_ready(bus)
+            # Nobody is there to be asked, and nobody has to be.
+            for delivery in deliveries[4:]:
+                with pytest.raises(BusUnavailable, match="does not know it any more"):
+                    await delivery.ack()
+            await in_thread(nats_server.start)
+            await ready(bus)
+            async with bus.consume("TASKS", "editor") as consumer:
+                for number in range(10):
+                    again = await consumer.next()
+                    assert b"%d" % number == again.body
+                    await again.ack()
+            assert 0 == await bus.depth("TASKS", "editor")
 
 
 async def test_what_is_settled_during_an_outage_is_not_taken_by_a_stream_that_another_made_anew(
