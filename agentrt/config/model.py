@@ -68,7 +68,8 @@ class BusConfig:
     tls_name: str | None = None
     connect_timeout: Duration = positive(15.0)
     probe_interval: Duration = positive(2.0)
-    #: Not ready when no probe was answered for this long.
+    #: Without an answered probe for this long the connection is made anew; where only JetStream is silent for so long,
+    #: another server whose JetStream answers is moved to, if there is one.
     probe_limit: Duration = positive(5.0)
     publish_buffer: Size = not_negative(Size(64 * 1024 * 1024))
     #: What was published and waited for a connection for this long is given up, and told by an event.
