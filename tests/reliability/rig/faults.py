@@ -145,11 +145,18 @@ async def _bearing(count: Callable[[trio.SocketStream], Awaitable[None]], stream
 
 
 async def _stranger(node: Node) -> trio.SocketStream:
-    stream = await trio.open_tcp_stream("127.0.0.1", node.port)
-    await stream.send_all(b'CONNECT {"verbose":false,"user":"warden","pass":"warden"}\r\nPING\r\n')
-    while b"PONG" not in await stream.receive_some(65536):
-        pass
-    return stream
+    """Connect; a reload that makes room again may take effect a moment late, and until then nobody is let in."""
+    while True:
+        stream = await trio.open_tcp_stream("127.0.0.1", node.port)
+        try:
+            await stream.send_all(b'CONNECT {"verbose":false,"user":"warden","pass":"warden"}\r\nPING\r\n')
+            while data := await stream.receive_some(65536):
+                if b"PONG" in data:
+                    return stream
+        except trio.BrokenResourceError:
+            pass
+        await stream.aclose()
+        await trio.sleep(0.02)
 
 
 async def delete_stream(stage: Stage) -> float:
