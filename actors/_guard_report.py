@@ -76,17 +76,15 @@ class Reports:
         self._unread: deque[bytes] = deque()
         self._unread_bytes = 0
         self._news = trio.Event()
+        self._writing = trio.CancelScope()
+        self._is_over = False
 
     async def run(self) -> None:
-        """Write to stderr until cancelled, from a thread: who does not read it must not hold up the session."""
-        try:
-            while True:
+        """Write to stderr until :meth:`stopped`, from a thread: who does not read it must not hold up the session."""
+        with self._writing:
+            while self._unread or not self._is_over:
                 await self._news.wait()
                 self._news = trio.Event()
-                while self._unread:
-                    await self._write_some()
-        finally:
-            with trio.move_on_after(_LAST_WRITE, shield=True):
                 while self._unread:
                     await self._write_some()
 
@@ -128,8 +126,11 @@ class Reports:
         self.say(f"the server {ending}")
 
     def stopped(self) -> None:
-        """Take note of the end."""
+        """Take note of the end; what is unread by then is written within a moment, or not at all."""
         self._become("stopped", None)
+        self._is_over = True
+        self._writing.deadline = trio.current_time() + _LAST_WRITE
+        self._news.set()
 
     def heavy(self, verdict: MemoryVerdict, rss: int, limit: int) -> None:
         """Tell of a server that grows."""

@@ -1,11 +1,17 @@
-"""``agentrt mcp guard`` itself: the guard between this program's stdin and stdout and a server."""
+"""``agentrt mcp guard`` itself: the guard between this program's stdin and stdout and a server.
+
+Run as ``python -m actors.mcp_guard_program SETTINGS COMMAND...``. It stays as long as its client does, once for each
+server, so it imports no more than it uses.
+"""
 
 from __future__ import annotations
 
 import gc
+import json
 import math
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +27,18 @@ if TYPE_CHECKING:
 _NOT_FOUND = 127
 
 
-def run(*, status_file: Path | None = None, metrics_port: int | None = None, **settings: Any) -> int:
+def main(settings: str, *command: str) -> int:
     """Guard a server until the client is done or a signal comes; return the exit status.
 
     Args:
-        status_file: Where the status is kept.
-        metrics_port: Where Prometheus finds metrics, on loopback; 0 for any.
-        settings: As in :class:`GuardSettings`.
+        settings: JSON: those of :class:`GuardSettings`; ``status_file``, where the status is kept, or null; and
+            ``metrics_port``, where Prometheus finds metrics on loopback, 0 for any, or null.
+        command: The server.
     """
-    guarded = GuardSettings(**settings)
-    reports = Reports(guarded.name, status_file=status_file)
+    given = json.loads(settings)
+    status_file, metrics_port = given.pop("status_file"), given.pop("metrics_port")
+    guarded = GuardSettings(command=command, **given)
+    reports = Reports(guarded.name, status_file=Path(status_file) if status_file else None)
     return trio.run(_main, guarded, reports, metrics_port)
 
 
@@ -59,7 +67,6 @@ async def _main(settings: GuardSettings, reports: Reports, metrics_port: int | N
             status = 1
         reports.refresh(guard.session)
         reports.stopped()
-        around.cancel_scope.cancel()
     return status
 
 
@@ -112,3 +119,7 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

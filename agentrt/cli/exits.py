@@ -5,8 +5,6 @@ from __future__ import annotations
 import enum
 from typing import Self
 
-from agentrt.tasks import Status
-
 
 class ExitCode(enum.IntEnum):
     """How a command ended, with what that means for whoever reads it in a script."""
@@ -40,16 +38,6 @@ class ExitCode(enum.IntEnum):
     HUNG_UP = 129, "ended at once by a second signal, the terminal's end"
     INTERRUPTED = 130, "ended at once by a second SIGINT"
     TERMINATED = 143, "ended at once by a second SIGTERM"
-
-
-#: What a task's end means for the command that waited for it.
-BY_STATUS = {
-    Status.ANSWERED: ExitCode.OK,
-    Status.FAILED: ExitCode.FAILED,
-    Status.EXPIRED: ExitCode.EXPIRED,
-    Status.REFUSED: ExitCode.REFUSED,
-    Status.DEAD_LETTERED: ExitCode.DEAD_LETTERED,
-}
 
 
 class Failure(Exception):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import json
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -88,22 +91,24 @@ def guard(  # noqa: PLR0917 - each is an option by its name.
     The session goes on with the next server. A request in flight is sent again where that is safe (it only reads, its
     tool is declared idempotent, or the dead server never read it), else it fails at once: "outcome unknown".
     """
-    status = _program("mcp-guard")(
-        command=command,
-        name=name or Path(command[0]).name,
-        wait=wait,
-        start_timeout=start_timeout,
-        call_timeout=call_timeout,
-        ping_interval=ping_interval,
-        memory_warn=memory_warn,
-        memory_limit=memory_limit,
-        restart_every=restart_every,
-        warm_spare=warm_spare,
-        max_line=max_line,
-        status_file=status_file,
-        metrics_port=metrics,
+    _become(
+        _program("mcp-guard"),
+        {
+            "name": name or Path(command[0]).name,
+            "wait": wait,
+            "start_timeout": start_timeout,
+            "call_timeout": call_timeout,
+            "ping_interval": ping_interval,
+            "memory_warn": memory_warn,
+            "memory_limit": memory_limit,
+            "restart_every": restart_every,
+            "warm_spare": warm_spare,
+            "max_line": max_line,
+            "status_file": str(status_file) if status_file else None,
+            "metrics_port": metrics,
+        },
+        command,
     )
-    raise typer.Exit(status)
 
 
 @app.command()
@@ -132,7 +137,7 @@ def proxy(
 
     options = {"listen": listen, "tenant_header": tenant_header, "drain_timeout": drain_timeout}
     given = {key: value for key, value in options.items() if value is not None}
-    raise typer.Exit(serve_proxy(_program("mcp-proxy"), config, given, backend or [], log_level))
+    raise typer.Exit(serve_proxy(_program("mcp-proxy").load(), config, given, backend or [], log_level))
 
 
 @app.command()
@@ -149,10 +154,16 @@ def login(
     """
     from agentrt.cli.login import ask_person  # noqa: PLC0415 - as above.
 
-    raise typer.Exit(ask_person(_program("mcp-login"), config, agent, server))
+    raise typer.Exit(ask_person(_program("mcp-login").load(), config, agent, server))
 
 
-def _program(name: str) -> Any:
-    for point in importlib.metadata.entry_points(group=_GROUP, name=name):
-        return point.load()
+def _program(name: str) -> EntryPoint:
+    for point in entry_points(group=_GROUP, name=name):
+        return point
     raise Failure(f"the program {name!r} is not installed; install agentrt again", ExitCode.BROKEN)
+
+
+def _become(program: EntryPoint, settings: dict[str, object], words: list[str]) -> NoReturn:
+    """Go on as a program that is small and stays for days: what read the command line would be most of it."""
+    # -P, because the folder that a client starts its servers in is no place to import from. No shell is wanted.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", program.module, json.dumps(settings), *words])  # noqa: S606

@@ -29,7 +29,7 @@ from agentrt.cli.common import (
     state_dir,
 )
 from agentrt.cli.control import ask
-from agentrt.cli.exits import BY_STATUS, ExitCode, Failure
+from agentrt.cli.exits import ExitCode, Failure
 from agentrt.cli.statedir import RunInfo, find_run
 from agentrt.config import Loaded, format_duration
 from agentrt.config.problems import did_you_mean
@@ -40,6 +40,14 @@ from agentrt.tasks import Names, Outcome, Priority, Status
 #: Who a task comes from that was sent from outside the fleet.
 SENDER = "cli"
 _LOOK_AGAIN = 0.1
+#: What a task's end means for the command that waited for it.
+BY_STATUS = {
+    Status.ANSWERED: ExitCode.OK,
+    Status.FAILED: ExitCode.FAILED,
+    Status.EXPIRED: ExitCode.EXPIRED,
+    Status.REFUSED: ExitCode.REFUSED,
+    Status.DEAD_LETTERED: ExitCode.DEAD_LETTERED,
+}
 
 
 def send(

@@ -24,6 +24,8 @@ from processes import MARK, processes
 AGENTRT = str(Path(sys.executable).with_name("agentrt"))
 COUNTED = (sys.executable, str(Path(__file__).parent / "servers" / "counted.py"))
 TIME = (sys.executable, "-m", "mcp_server_time", "--local-timezone", "UTC")
+#: Tells at its end what a program has imported.
+AT_EXIT = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
 #: Seconds that anything may take on a machine with much to do.
 PATIENCE = 60.0
 
@@ -145,6 +147,37 @@ async def test_a_session_goes_on_with_the_next_server(mark, tmp_path):
     assert client.status()["state"] == "stopped"
     assert "counted: the server was killed by SIGKILL; started again at once, attempt 1" in client.said
     assert "counted is listening" in client.said
+
+
+async def test_what_read_the_command_line_is_gone(mark, tmp_path):
+    """The program that stays is another one, in the same process."""
+    async with guarded(mark, tmp_path) as client:
+        await client.initialize()
+        assert psutil.Process(client.guard.pid).cmdline()[1:4] == ["-P", "-m", "actors.mcp_guard_program"]
+
+
+def loaded_by(program: str, *arguments: str, mark: str) -> set[str]:
+    """Run a program that reads one line, and say which modules it has at its end."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"{AT_EXIT}; {program}", *arguments],
+        input=b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n',
+        capture_output=True,
+        env={**os.environ, MARK: mark},
+        check=True,
+    )
+    return set(done.stderr.decode().splitlines()[-1].split())
+
+
+def test_the_guard_imports_only_what_it_uses(mark):
+    """It stays for days, once for each server: no command line, no configuration, no client library, no kernel."""
+    settings = {"name": "cat", "status_file": None, "metrics_port": None}
+    guard = "import runpy; runpy.run_module('actors.mcp_guard_program', run_name='__main__', alter_sys=True)"
+    loaded = loaded_by(guard, json.dumps(settings), "cat", mark=mark)
+    ours = {name.removeprefix("agentrt.") for name in loaded if name.startswith("agentrt.")}
+    policies = {f"policy.{name}" for name in ("backoff", "memory", "repeatable", "server_restart")}
+    assert ours == {"_lazy", "policy", *policies}
+    others = {name.partition(".")[0] for name in loaded - loaded_by("import attrs, trio", mark=mark)}
+    assert others - sys.stdlib_module_names == {"actors", "agentrt"}
 
 
 async def test_a_call_in_flight_fails_at_once_and_is_not_done_twice(mark, tmp_path):

@@ -6,8 +6,9 @@ import signal
 
 from typer.testing import CliRunner
 
-from agentrt.cli.exits import BY_STATUS, ExitCode, table
+from agentrt.cli.exits import ExitCode, table
 from agentrt.cli.main import app
+from agentrt.cli.send import BY_STATUS
 from agentrt.tasks import Status
 
 
