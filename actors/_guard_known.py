@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from actors._guard_wire import Message, fingerprint
 from agentrt.policy.repeatable import is_harmless, is_harmless_tool
 
-#: What a client may have kept, and what tells it that this changed, with the capability under which a server says so.
+#: What a client may have kept, and what tells it that this changed.
 _LISTS = {
-    "tools/list": ("tools", "notifications/tools/list_changed"),
-    "prompts/list": ("prompts", "notifications/prompts/list_changed"),
-    "resources/list": ("resources", "notifications/resources/list_changed"),
+    "tools/list": "notifications/tools/list_changed",
+    "prompts/list": "notifications/prompts/list_changed",
+    "resources/list": "notifications/resources/list_changed",
 }
+#: What each request says of its client, where there is no handshake that does.
+_ENVELOPE = "io.modelcontextprotocol/"
 
 Ask = Callable[[str, Message | None, Callable[[Message], object]], None]
 
@@ -34,6 +36,7 @@ class Known:
         self._subscribed: dict[str, None] = {}
         self._lists: dict[str, str] = {}
         self._harmless: set[str] = set()
+        self._envelope: Message = {}
 
     def is_safe(self, method: str, params: Message) -> bool:
         """Whether asking again changes nothing more than asking once."""
@@ -65,25 +68,40 @@ class Known:
             for tool in result.get("tools", ()):
                 (self._harmless.add if is_harmless_tool(tool) else self._harmless.discard)(tool.get("name"))
 
-    def repeat(self, ask: Ask, tell_client: Callable[[Message], object]) -> None:
-        """Tell a server that finished its handshake the rest, and the client of the lists that are others now."""
-        assert self.result is not None
+    def heard(self, params: Message) -> None:
+        """Take note of how a client without a handshake says who it is."""
+        meta = params.get("_meta") or {}
+        self._envelope = {key: value for key, value in meta.items() if key.startswith(_ENVELOPE)}
+
+    def enveloped(self, params: Message | None) -> Message | None:
+        """Return *params* as a request of this client has them: by the first one a server knows how it is spoken to."""
+        if self.initialize is not None or not self._envelope:
+            return params
+        return {**(params or {}), "_meta": self._envelope}
+
+    def promised(self) -> set[str]:
+        """Return the notifications of changed lists that a server promised in its handshake."""
+        capabilities = (self.result or {}).get("capabilities", {})
+        return {told for told in _LISTS.values() if capabilities.get(told.split("/")[1], {}).get("listChanged")}
+
+    def repeat(self, ask: Ask) -> None:
+        """Tell a server that finished its handshake the rest."""
         if self._log_level is not None:
             ask("logging/setLevel", self._log_level, _nothing)
         for uri in self._subscribed:
             ask("resources/subscribe", {"uri": uri}, _nothing)
-        for method in self._lists:
-            capability, notification = _LISTS[method]
-            if self.result.get("capabilities", {}).get(capability, {}).get("listChanged"):
-                self._look_for_change(ask, method, notification, tell_client)
 
-    def _look_for_change(
-        self, ask: Ask, method: str, notification: str, tell_client: Callable[[Message], object]
-    ) -> None:
+    def look_for_changes(self, ask: Ask, wanted: Container[str], changed: Callable[[str], object]) -> None:
+        """Ask for the lists that the client asked for; call *changed* with each *wanted* notification that is due."""
+        for method in self._lists:
+            if _LISTS[method] in wanted:
+                self._look_for_change(ask, method, changed)
+
+    def _look_for_change(self, ask: Ask, method: str, changed: Callable[[str], object]) -> None:
         def answered(message: Message) -> None:
             if "result" in message and (found := fingerprint(message["result"])) != self._lists[method]:
                 self._lists[method] = found
-                tell_client({"method": notification})
+                changed(_LISTS[method])
 
         ask(method, None, answered)
 

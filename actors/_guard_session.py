@@ -18,8 +18,17 @@ import attrs
 from actors._guard_known import Known
 from actors._guard_wire import PARSE_ERROR, SERVER_ERROR, Message, key_of, parse, write
 
-#: Open for as long as the client wants; nobody waits for its answer.
+#: Open for as long as the client wants; nobody waits for its answer. First comes which of the wishes are honoured, and
+#: all that comes for it says under which id it was asked for.
 _LISTEN = "subscriptions/listen"
+_ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+_SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
+#: The wish for a notification.
+_WISHES = {
+    "notifications/tools/list_changed": "toolsListChanged",
+    "notifications/prompts/list_changed": "promptsListChanged",
+    "notifications/resources/list_changed": "resourcesListChanged",
+}
 #: A request over which the server died so often is taken for the cause.
 _MAX_SENDS = 3
 _MAX_WAITING = 1024
@@ -43,6 +52,10 @@ class Pending:
         method: What is asked.
         params: With what.
         since: When it came.
+        mark: By which the server of the moment is asked whether it has read it.
+        sends: How often it was sent.
+        is_cancelled: Whether the client does not want it any more.
+        honoured: The wishes of a subscription that its first server took.
     """
 
     id: Any
@@ -53,6 +66,7 @@ class Pending:
     mark: int = 0
     sends: int = 0
     is_cancelled: bool = False
+    honoured: Message | None = None
 
 
 @attrs.define
@@ -141,14 +155,28 @@ class GuardSession:
     def attach(self, link: Link) -> None:
         """Take over a server that was greeted: it is told the rest, and what waits goes to it."""
         self._link = link
+        ask = partial(self.ask, link)
         if self._known.handshake() is not None:
-            self._catch_up(link)
-        self._open()
+            if self._known.is_initialized:
+                link.send(write({"method": "notifications/initialized"}))
+            self._known.repeat(ask)
+            self._known.look_for_changes(ask, self._known.promised(), self._tell_changed)
+            self._open()
+        else:
+            self._open()
+            self._known.look_for_changes(ask, self._subscribed(), self._tell_changed)
 
-    def _catch_up(self, link: Link) -> None:
-        if self._known.is_initialized:
-            link.send(write({"method": "notifications/initialized"}))
-        self._known.repeat(partial(self.ask, link), self._tell_client)
+    def _subscribed(self) -> set[str]:
+        """Return the notifications of changed lists that the client has subscribed to."""
+        honoured = [pending.honoured or {} for pending in self._in_flight.values()]
+        return {told for told, wish in _WISHES.items() if any(wishes.get(wish) for wishes in honoured)}
+
+    def _tell_changed(self, notification: str) -> None:
+        if self.is_legacy:
+            self._tell_client({"method": notification})
+        for pending in self._in_flight.values():
+            if (pending.honoured or {}).get(_WISHES[notification]):
+                self._tell_client({"method": notification, "params": {"_meta": {_SUBSCRIPTION: pending.id}}})
 
     def hold(self, why: str) -> None:
         """Let requests wait from now on; those in flight go on."""
@@ -207,6 +235,7 @@ class GuardSession:
         """Ask the server something on the guard's own account; the client does not see the answer."""
         identity = f"{self._prefix}{next(self._numbers)}"
         self._own[key_of(identity)] = (link, answered)
+        params = self._known.enveloped(params)
         message = {"id": identity, "method": method, **({"params": params} if params is not None else {})}
         link.send(write(message))
 
@@ -227,8 +256,19 @@ class GuardSession:
             self._answered(message, line)
         elif "id" in message:
             self._asked_by_server(message, line)
-        else:
+        elif message["method"] != _ACKNOWLEDGED or self._acknowledged(message.get("params") or {}):
             self.to_client.append(line)
+
+    def _acknowledged(self, params: Message) -> bool:
+        """Take note of a subscription that is open; the client hears that once."""
+        pending = self._in_flight.get(key_of((params.get("_meta") or {}).get(_SUBSCRIPTION)))
+        if pending is None:
+            return True
+        is_first = pending.honoured is None
+        pending.honoured = params.get("notifications") or {}
+        # No server dies of one that it has taken.
+        pending.sends = 1
+        return is_first
 
     def _answered(self, message: Message, line: bytes) -> None:
         key = key_of(message.get("id"))
@@ -269,6 +309,7 @@ class GuardSession:
             self._known.initialize, self._known.result = pending.params, None
         elif pending.method != "ping" and self._known.initialize is None:
             self._is_modern = True
+            self._known.heard(pending.params)
         if self.is_open:
             self._pass_on(pending)
         elif pending.method == "ping":

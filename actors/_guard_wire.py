@@ -32,6 +32,7 @@ def parse(line: bytes) -> Message | None:
     return message if isinstance(message, dict) else None
 
 
-def fingerprint(result: Any) -> str:
-    """Return what is the same for two results that say the same."""
-    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
+def fingerprint(result: Message) -> str:
+    """Return what is the same for two results that say the same, whoever says it."""
+    said = {key: value for key, value in result.items() if key != "_meta"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import Token
 from typing import Any
 
@@ -128,6 +128,8 @@ class Connection:
         while True:
             try:
                 async with self._client.listen(tools_list_changed=True) as subscription:
+                    # What happened before it listened was not told.
+                    changed()
                     async for _ in subscription:
                         changed()
             except SubscriptionLost:
@@ -138,8 +140,6 @@ class Connection:
                     # It does not know the subscription that it speaks of; the tools are listed now and then anyway.
                     await trio.sleep_forever()
             await trio.sleep(_LISTEN_AGAIN)
-            # What happened meanwhile was not told.
-            changed()
 
     async def ping(self) -> None:
         """Return when the server answered anything at all; an error of its own is an answer too.
@@ -211,6 +211,11 @@ async def connect(
                     elicitation_callback=None if fill is None else _answering(fill),
                 )
             )
+            if era == MODERN:
+                # Nobody has asked yet what it can do. One that does not say so is taken to tell of nothing by itself.
+                with suppress(MCPError, ValidationError):
+                    said = await client.session.send_discover(era.mode)
+                    client.session.adopt(DiscoverResult.model_validate(said))
         except Exception as error:
             raise _handshake_failed(error, wire) from error
         yield Connection(client, wire)

@@ -32,6 +32,8 @@ _HOP_BY_HOP = frozenset(
 #: The client says these anew, to another host or of another length.
 _OWN = frozenset({b"host", b"content-length", b"expect"})
 _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+#: Lines that belong to no event.
+_IDLE = re.compile(rb"(?:(?::[^\r\n]*)?[\r\n])*")
 #: Of a boundary, this much may have come without the rest.
 _BOUNDARY_REST = 3
 #: Bytes of an event that are held back until it is whole; of a longer one nobody can tell where it was cut.
@@ -137,11 +139,10 @@ class EventRelay:
         for match in _BOUNDARY.finditer(self._held):
             self._saw(bytes(self._held[end : match.start()]))
             end = match.end()
-        rest = self._held[end:]
-        if all(not line or line.startswith(b":") for line in rest.splitlines()) and rest.endswith((b"\n", b"\r")):
-            # A comment, which keeps the connection alive, or the rest of its end.
-            end = len(self._held)
-        elif len(rest) > _MAX_HELD:
+        # Comments, which keep the connection alive, and what is left of their ends.
+        idle = _IDLE.match(self._held, end)
+        end = idle.end() if idle is not None else end
+        if len(self._held) - end > _MAX_HELD:
             self._is_in_event, self._last = True, None
             # The event may end here, which the rest of its boundary then tells.
             end = len(self._held) - _BOUNDARY_REST

@@ -300,8 +300,9 @@ class Guard:
     async def _watch_health(self) -> None:
         while True:
             await trio.sleep(self._settings.ping_interval)
-            # A server that works on a call may be too busy for a ping.
-            if self._life is not None and self._life.is_attached and not self.session.calls:
+            # A server that works on a call may be too busy for a ping; and one may not be spoken to before its client
+            # has said how that is to be done.
+            if not self.session.calls and not self.session.is_undecided:
                 await self._check(self._settings.ping_interval)
 
     async def _check(self, patience: float) -> None:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import anyio
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import ImageContent, TextContent
 
 server = MCPServer("partner")
@@ -87,6 +87,14 @@ def leave_child() -> int:
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid
 
 
+@server.tool()
+async def learn(name: str, ctx: Context) -> str:
+    """Offer one tool more, and say so to whoever listens."""
+    server.add_tool(echo, name=name)
+    await ctx.notify_tools_changed()
+    return name
+
+
 def main() -> None:
     """Serve."""
     parser = argparse.ArgumentParser()
@@ -94,6 +102,7 @@ def main() -> None:
     parser.add_argument("--start-delay", type=float, default=0.0)
     parser.add_argument("--noise", action="store_true", help="print what is no message, and bytes that are no UTF-8")
     parser.add_argument("--http", type=int, help="serve streamable HTTP on this port")
+    parser.add_argument("--learned", type=Path, help="a file with the names of more tools, one a line")
     parser.add_argument("--ignore-sigterm", action="store_true", help="also ignore the end of stdin")
     options = parser.parse_args()
     if options.fail_at_start is not None:
@@ -105,6 +114,8 @@ def main() -> None:
         sys.stdout.flush()
     if options.ignore_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in options.learned.read_text().split() if options.learned is not None else ():
+        server.add_tool(echo, name=name)
     if options.http is not None:
         server.run("streamable-http", host="127.0.0.1", port=options.http)
         return

@@ -353,6 +353,77 @@ def test_without_a_handshake_only_open_subscriptions_are_repeated() -> None:
     assert 0 == world.session.calls
 
 
+WHO = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientInfo": {"name": "c"}}
+ABOUT = "io.modelcontextprotocol/subscriptionId"
+
+
+@pytest.fixture
+def subscribed() -> World:
+    """Without a handshake: the client has listed the tools, and wants to hear of changes."""
+    world = World(legacy=False)
+    world.ask("list", "tools/list", {"_meta": {**WHO, "progressToken": 1}})
+    world.answer("list", {"tools": [READS], "_meta": {"server": "1"}})
+    world.ask("s", "subscriptions/listen", {"notifications": {"toolsListChanged": True}, "_meta": WHO})
+    acknowledge(world)
+    world.heard()
+    return world
+
+
+def acknowledge(world: World) -> None:
+    params = {"notifications": {"toolsListChanged": True}, "_meta": {ABOUT: "s"}}
+    world.says({"method": "notifications/subscriptions/acknowledged", "params": params})
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_subscriber_is_told_of_another_list_of_tools_only_where_it_is_another(
+    subscribed: World, *, changed: bool
+) -> None:
+    """By its subscription, which the next server took; who the server is makes no difference."""
+    subscribed.dies()
+    server = subscribed.start()
+    acknowledge(subscribed)
+    assert ["subscriptions/listen", "tools/list"] == server.methods()
+    assert [] == subscribed.heard()
+    subscribed.answer(server.sent[-1]["id"], {"tools": [AGAIN if changed else READS], "_meta": {"server": "2"}})
+    told = {"method": "notifications/tools/list_changed", "params": {"_meta": {ABOUT: "s"}}}
+    assert [{"jsonrpc": "2.0", **told}] * changed == subscribed.heard()
+
+
+def test_who_did_not_subscribe_is_told_nothing_by_itself() -> None:
+    world = World(legacy=False)
+    world.ask("list", "tools/list", {"_meta": WHO})
+    world.answer("list", {"tools": [READS]})
+    world.dies()
+    assert [] == world.start().methods()
+
+
+def test_what_the_guard_asks_is_asked_as_the_client_does(subscribed: World) -> None:
+    """By the first request a server decides how it is spoken to; what belongs to a request of the client's does not."""
+    subscribed.dies()
+    server = subscribed.start()
+    subscribed.session.ask(server, "server/discover", None, lambda _: None)
+    assert [{"_meta": WHO}] * 2 == [message["params"] for message in server.sent[1:]]
+
+
+def test_a_subscription_outlives_any_number_of_servers(subscribed: World) -> None:
+    """It is open when they die, and not what they die of."""
+    for _ in range(10):
+        subscribed.dies()
+        subscribed.start()
+        acknowledge(subscribed)
+    assert [] == subscribed.heard()
+    assert ["subscriptions/listen", "tools/list"] == subscribed.server.methods()
+
+
+def test_a_subscription_that_servers_die_of_is_given_up(world: World) -> None:
+    world.ask("s", "subscriptions/listen", {"notifications": {}})
+    for _ in range(2):
+        world.dies()
+        world.greet()
+    world.dies()
+    assert ["poison"] == [message["error"]["data"]["kind"] for message in world.heard()]
+
+
 def test_what_is_no_message_is_no_line_for_the_client(world: World) -> None:
     world.session.from_server(b"Server listening on stdio")
     world.session.from_server(b"[1, 2]")

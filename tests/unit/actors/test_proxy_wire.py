@@ -31,6 +31,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 @given(streams(), st.lists(st.integers(0, 10_000), max_size=8))
+@example([b"event: message\n\n", b": a comment\r\n\r\n", b"data: {}\n\n"], [28, 32])
 def test_events_pass_whole_and_at_once(events, places):
     """However the bytes come: what was passed on ends with an event, or a comment, and none that is whole waits."""
     whole = b"".join(events)
