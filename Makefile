@@ -15,7 +15,7 @@ COVERED := tests/unit/kernel tests/unit/policy tests/conformance \
 	$(filter-out %/test_simulation.py %/test_fleet.py,$(wildcard tests/property/test_*.py))
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test coverage lint types floors simulate benchmarks reliability mcp-conformance soak plant-bugs fmt clean
+.PHONY: demo test coverage lint types floors simulate benchmarks reliability mcp-conformance soak mcp-soak plant-bugs fmt clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/newsroom/demo.py
@@ -60,6 +60,10 @@ mcp-conformance: $(VENV)/dev.stamp
 # An hour of random faults; SOAK_ARGS="--hours 8 --seed 7" for a night that can be repeated.
 soak: $(VENV)/dev.stamp
 	$(BIN)/python tests/chaos/soak_nats.py $(SOAK_ARGS)
+
+# Kills real MCP servers two hundred times each, in a fleet and behind the guard, for an hour; needs npm.
+mcp-soak: $(VENV)/dev.stamp
+	$(BIN)/python tests/chaos/soak_mcp.py $(MCP_SOAK_ARGS)
 
 # Proves that the tests find mistakes; takes some minutes, and is no part of the tests either.
 plant-bugs: $(VENV)/dev.stamp

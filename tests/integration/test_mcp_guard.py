@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -211,40 +210,6 @@ async def test_a_call_that_only_reads_is_answered_by_the_next_server(mark, tmp_p
             await until((tmp_path / "done.busy").exists)
             os.kill(server, signal.SIGKILL)
         await until(lambda: client.status()["resent"] == 1)
-
-
-async def test_kills_at_random_moments_lose_no_call_and_do_none_twice(mark, tmp_path):
-    """Each call has one outcome; what was answered was done once, and what failed at most once."""
-    chance, ended = random.Random(5), trio.Event()
-    outcomes: dict[str, bool] = {}
-    async with guarded(mark, tmp_path) as client:
-        await client.initialize()
-
-        async def work(worker: int) -> None:
-            for number in range(25):
-                what = f"{worker}-{number}"
-                outcomes[what] = "result" in await client.call("add", what=what)
-
-        async def kill() -> None:
-            for _ in range(5):
-                await trio.sleep(chance.random() * 0.2)
-                pid = client.status()["pid"]
-                if pid is not None:
-                    os.kill(pid, signal.SIGKILL)
-                    # The second in a row waits for two seconds, so one answer has to come in between.
-                    before = client.status()["answered"]
-                    await until(lambda before=before: ended.is_set() or client.status()["answered"] > before)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(kill)
-            async with trio.open_nursery() as workers:
-                for worker in range(4):
-                    workers.start_soon(work, worker)
-            ended.set()
-    done = (tmp_path / "done").read_text().splitlines()
-    assert len(done) == len(set(done))
-    assert len(outcomes) == 100
-    assert {what for what, answered in outcomes.items() if answered} <= set(done)
 
 
 async def test_a_warm_spare_takes_over(mark, tmp_path):

@@ -14,6 +14,7 @@ parser.add_argument("file", type=Path)
 parser.add_argument("--crash-at-start", action="store_true")
 parser.add_argument("--start-seconds", type=float, default=0.0)
 parser.add_argument("--modern", action="store_true")
+parser.add_argument("--answer-after", type=float, default=0.0, help="seconds between what is done and its answer")
 options = parser.parse_args()
 TOOLS = [
     {"name": "add", "inputSchema": {"type": "object"}},
@@ -32,6 +33,7 @@ def call(name: str, arguments: dict[str, object]) -> str:
     if name == "add":
         with options.file.open("a") as file:
             file.write(f"{arguments['what']}\n")
+        time.sleep(options.answer_after)
     elif name == "slow":
         time.sleep(float(str(arguments["seconds"])))
     elif name == "hoard":
@@ -65,7 +67,9 @@ for request in map(json.loads, sys.stdin):
         continue
     initialized = initialized or request["method"] == "initialize"
     answer = (
-        {"result": result(request["method"], request.get("params", {}))} if initialized else {"error": "not greeted"}
+        {"result": result(request["method"], request.get("params", {}))}
+        if initialized
+        else {"error": {"code": -32601, "message": "not greeted"}}
     )
     sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": request["id"], **answer}) + "\n")
     sys.stdout.flush()
