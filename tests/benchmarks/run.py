@@ -16,10 +16,10 @@ from pathlib import Path
 from bench.environments import PEERS, contender_of, install
 from bench.figures import CONTROL, OURS
 from bench.ladder import LADDERS, climb
-from bench.report import as_data, goals_table, peers_table
+from bench.report import as_data, figures_table, goals_table, peers_table
 from bench.rounds import Contender, environment_of, run_rounds, worker_command
 from bench.shares import shares
-from bench.workloads import WORKLOADS, Workload
+from bench.workloads import ACTORS, WORKLOADS, Workload
 
 #: Functions of a profile that are shown.
 PROFILE_LINES = 25
@@ -114,9 +114,12 @@ def main(words: list[str] | None = None) -> None:
     print(", ".join(f"{key} {value}" for key, value in where.items()))
     print()
     print(goals_table(workloads, results))
-    if peers:
-        print()
-        print(peers_table(workloads, peers, results))
+    actors = [one for one in workloads if one.group == ACTORS]
+    if actors and (names := [peer for peer in peers if PEERS[peer].group == ACTORS]):
+        print(f"\n{peers_table(actors, names, results)}")
+    for workload in workloads:
+        if workload.group != ACTORS and (names := [peer for peer in peers if PEERS[peer].group == workload.group]):
+            print(f"\n{figures_table(workload, [CONTROL, OURS, *names], results)}")
 
 
 if __name__ == "__main__":

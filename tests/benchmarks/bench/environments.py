@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 
 from bench.rounds import ROOT, Contender
+from bench.workloads import ACTORS, GUARDS
 
 #: Where the environments are.
 ENVIRONMENTS = ROOT / ".venv" / "benchmarks"
@@ -29,6 +30,8 @@ class Peer:
         requirements: What is installed, pinned.
         oldest, newest: The Pythons that it runs on.
         environment: Whose environment it shares; by default it has its own.
+        npm: What is installed from npm besides.
+        group: Which workloads it takes part in.
     """
 
     name: str
@@ -37,6 +40,8 @@ class Peer:
     oldest: Version = (3, 11)
     newest: Version = (3, 13)
     environment: str = ""
+    npm: tuple[str, ...] = ()
+    group: str = ACTORS
 
     @property
     def folder(self) -> Path:
@@ -64,6 +69,9 @@ _PEERS = (
         oldest=(3, 13),
     ),
     Peer("ray", "ray_actors", ("ray==2.60.0",)),
+    Peer("fastmcp", "guard_fastmcp", ("fastmcp==4.1.2",), group=GUARDS),
+    Peer("mcp-proxy", "guard_mcp_proxy", ("mcp-proxy==0.13.0",), group=GUARDS),
+    Peer("supergateway", "guard_supergateway", (), npm=("supergateway@4.0.0",), group=GUARDS),
 )
 
 PEERS = {one.name: one for one in _PEERS}
@@ -72,8 +80,8 @@ PEERS = {one.name: one for one in _PEERS}
 def contender_of(peer: Peer) -> Contender:
     """Say how *peer* takes part, or why it cannot."""
     if _is_installed(peer):
-        return Contender(peer.name, peer.module, str(peer.python))
-    return Contender(peer.name, peer.module, None, _why_not(peer))
+        return Contender(peer.name, peer.module, str(peer.python), group=peer.group)
+    return Contender(peer.name, peer.module, None, _why_not(peer), peer.group)
 
 
 def _is_installed(peer: Peer) -> bool:
@@ -89,7 +97,7 @@ def _why_not(peer: Peer) -> str:
 
 
 def _stamp(peer: Peer) -> str:
-    return "\n".join(peer.requirements)
+    return "\n".join((*peer.requirements, *peer.npm))
 
 
 def install(peer: Peer) -> str:
@@ -100,16 +108,24 @@ def install(peer: Peer) -> str:
     if python is None:
         return _fail(peer, f"no Python from {_dotted(peer.oldest)} to {_dotted(peer.newest)} found")
     shutil.rmtree(peer.folder, ignore_errors=True)
-    for command in (
-        (python, "-m", "venv", str(peer.folder)),
-        (str(peer.python), "-m", "pip", "install", "--quiet", *peer.requirements),
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    for command in _installing(peer, python):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return _fail(peer, f"cannot be installed: there is no {command[0]}")
         if done.returncode:
-            errors = [line for line in done.stderr.splitlines() if line.startswith(("ERROR", "error"))]
-            return _fail(peer, f"cannot be installed: {(errors or ['pip failed'])[0].removeprefix('ERROR: ')}")
+            errors = [line for line in done.stderr.splitlines() if line.startswith(("ERROR", "error", "npm error"))]
+            return _fail(peer, f"cannot be installed: {(errors or ['no reason given'])[0].removeprefix('ERROR: ')}")
     (peer.folder / "installed").write_text(_stamp(peer), encoding="utf-8")
     return ""
+
+
+def _installing(peer: Peer, python: str) -> Iterator[tuple[str, ...]]:
+    yield python, "-m", "venv", str(peer.folder)
+    if peer.requirements:
+        yield str(peer.python), "-m", "pip", "install", "--quiet", *peer.requirements
+    if peer.npm:
+        yield "npm", "install", "--prefix", str(peer.folder), "--ignore-scripts", "--no-audit", "--no-fund", *peer.npm
 
 
 def _fail(peer: Peer, reason: str) -> str:

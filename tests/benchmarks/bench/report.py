@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import attrs
 
 from bench.figures import CONTROL, OURS, Spread, Standing, is_ahead, is_met, standing
 from bench.rounds import Rounds
@@ -17,15 +20,17 @@ _LARGE = {
 
 
 def figure_text(value: float, unit: str) -> str:
-    """Write a figure with its unit and three digits."""
+    """Write a figure with its unit and three digits; what never came to be is infinite."""
+    if math.isinf(value):
+        return "never"
     for least, prefix, divisor in _LARGE.get(unit, _LARGE[""]):
-        if value >= least:
+        if abs(value) >= least:
             return f"{_three_digits(value / divisor)} {prefix if unit == 'µs' else f'{prefix} {unit}'}".rstrip()
     return f"{_three_digits(value)} {unit}".rstrip()
 
 
 def _three_digits(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def spread(ratio: Spread | None) -> str:
@@ -49,7 +54,7 @@ def _goal_row(figure: Figure, rounds: dict[str, list[Any]]) -> tuple[str, ...]:
         figure.title,
         figure_text(base.value.median, figure.unit) if base.value else base.why_not,
         figure_text(ours.value.median, figure.unit) if ours.value else ours.why_not,
-        spread(ours.ratio),
+        spread(ours.ratio) if figure.is_relative else "–",
         str(figure.goal) if figure.goal is not None else "–",
         {True: "met", False: "**not met**", None: ""}[met],
     )
@@ -74,6 +79,29 @@ def peers_table(workloads: Iterable[Workload], peers: Sequence[str], results: Ro
     written = table(("× control", OURS, *peers), rows)
     notes = [f"- {peer} ({'; '.join(titles)}): {reason}" for (peer, reason), titles in missing.items()]
     return written + ("\n\nWhat has no figure:\n\n" + "\n".join(sorted(notes)) if notes else "")
+
+
+def figures_table(workload: Workload, names: Sequence[str], results: Rounds) -> str:
+    """Write everybody's own figures, with the lowest and the highest round; for what has no control to be held to."""
+    rounds = results[workload.name]
+    rows, missing = [], {}
+    for figure in workload.figures:
+        cells = [figure.title]
+        for name in names:
+            reached = standing(figure.key, rounds[name], rounds[CONTROL])
+            cells.append(_figure_cell(figure, reached))
+            if reached.why_not:
+                missing[name] = reached.why_not
+        rows.append(tuple(cells))
+    notes = [f"- {name}: {reason}" for name, reason in missing.items()]
+    return table(("", *names), rows) + ("\n\nWhat has no figure:\n\n" + "\n".join(notes) if notes else "")
+
+
+def _figure_cell(figure: Figure, reached: Standing) -> str:
+    if reached.value is None:
+        return "–"
+    median, lowest, highest = (figure_text(one, figure.unit) for one in attrs.astuple(reached.value))
+    return f"**{median}** ({lowest} – {highest})" if lowest != highest else f"**{median}**"
 
 
 def _peer_cell(figure: Figure, ours: Standing, theirs: Standing) -> str:

@@ -13,7 +13,7 @@ import attrs
 
 from bench.figures import CONTROL, OURS, Outcome
 from bench.worker import MARK
-from bench.workloads import Workload
+from bench.workloads import ACTORS, Workload
 
 HERE = Path(__file__).parents[1]
 ROOT = HERE.parents[1]
@@ -34,12 +34,14 @@ class Contender:
         module: Its file in ``contenders``.
         python: The interpreter that it runs in; None where it cannot take part.
         why_not: Why it cannot.
+        group: Which workloads a peer takes part in.
     """
 
     name: str
     module: str
     python: str | None
     why_not: str = ""
+    group: str = ACTORS
 
 
 def run_one(contender: Contender, workload: Workload, parameters: Mapping[str, float]) -> Outcome:
@@ -114,13 +116,16 @@ def run_rounds(
         for count in range(1, rounds + 1):
             for contender in contenders:
                 told = by_name[contender.name]
-                is_peer = contender.name not in (CONTROL, OURS)
-                if (is_peer and not workload.is_compared) or (told and told[-1].why_not):
+                if not _takes_part(contender, workload) or (told and told[-1].why_not):
                     continue
                 told.append(run_one(contender, workload, parameters))
                 tell(f"{workload.name} {count}/{rounds} {contender.name}: {_brief(told[-1])}")
         results[workload.name] = by_name
     return results
+
+
+def _takes_part(contender: Contender, workload: Workload) -> bool:
+    return contender.name in (CONTROL, OURS) or (workload.is_compared and contender.group == workload.group)
 
 
 def _brief(outcome: Outcome) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 
 import attrs
@@ -15,6 +16,8 @@ BATCH_SECONDS = 0.002
 SLOW_HANDLER = 0.0001
 
 _CAPACITY = 256
+#: Which peers take part in a workload: actor libraries, or what stands between an MCP client and its server.
+ACTORS, GUARDS = "actors", "guards"
 
 
 class Against(enum.Enum):
@@ -70,6 +73,7 @@ class Figure:
         unit: Its unit; ``/s`` means that more is better, any other that less is.
         goal: What it has to reach; None where it is there for information.
         is_compared: Whether agentrt is to be ahead of the peers in it.
+        is_relative: Whether its ratio to the control says anything.
     """
 
     key: str
@@ -77,6 +81,7 @@ class Figure:
     unit: str
     goal: Goal | None = None
     is_compared: bool = True
+    is_relative: bool = True
 
     @property
     def more_is_better(self) -> bool:
@@ -94,6 +99,7 @@ class Workload:
         parameters: What the method is called with.
         quick: What replaces some of it in a smoke test.
         figures: What it yields.
+        group: Which peers take part.
     """
 
     name: str
@@ -101,6 +107,7 @@ class Workload:
     figures: tuple[Figure, ...]
     parameters: Mapping[str, float]
     quick: Mapping[str, float] = MappingProxyType({})
+    group: str = ACTORS
 
     @property
     def is_compared(self) -> bool:
@@ -249,6 +256,29 @@ def _workloads() -> tuple[Workload, ...]:
             for callers in (1, 16)
         ),
         *_nats(),
+        _guard(),
+    )
+
+
+def _guard() -> Workload:
+    own = partial(Figure, is_relative=False)
+    return Workload(
+        "guard",
+        "guard",
+        (
+            own("added_p50_us", "added to a call, p50", "µs", no_more_than(250)),
+            own("added_p99_us", "added to a call, p99", "µs", no_more_than(1000)),
+            own("p50_us", "call, p50", "µs"),
+            own("p99_us", "call, p99", "µs"),
+            own("back_us", "from SIGKILL of the server to the next good answer", "µs", no_more_than(60_000)),
+            own("rss_mb", "resident memory", "MB", no_more_than(40)),
+            own("helpers_mb", "resident memory of its helpers", "MB"),
+            own("start_us", "from its start to the first answer", "µs"),
+            own("spawns", "starts of a server that dies of every call, in 5 s", "", no_more_than(5)),
+        ),
+        {"seconds": SECONDS, "kills": 5},
+        {"kills": 1, "loop": 0.1},
+        GUARDS,
     )
 
 

@@ -401,6 +401,12 @@ class Contender:
 
         return with_the_session_actor(seconds, callers)
 
+    def guard(self, **parameters: float) -> dict[str, float]:
+        """The guard between a client and its MCP server."""
+        from contenders.guarded import with_the_guard  # noqa: PLC0415 - as above.
+
+        return with_the_guard(**parameters)
+
     def nats_publish(self, seconds: float) -> dict[str, float]:
         """Core messages to a real nats-server."""
         from contenders.nats_traffic import publish_on_the_bus  # noqa: PLC0415 - as above.

@@ -348,6 +348,12 @@ class Contender:
 
         return with_the_bare_client(seconds, callers)
 
+    def guard(self, **parameters: float) -> dict[str, float]:
+        """Nothing between a client and its MCP server."""
+        from contenders.guarded import measure_nothing  # noqa: PLC0415 - as above.
+
+        return measure_nothing(**parameters)
+
     def nats_publish(self, seconds: float) -> dict[str, float]:
         """Core messages to a real nats-server."""
         from contenders.nats_traffic import publish_with_nats_py  # noqa: PLC0415 - as above.

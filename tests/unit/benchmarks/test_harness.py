@@ -12,7 +12,7 @@ import run
 from bench import ladder, measure
 from bench.environments import PEERS, Peer, contender_of, find_python
 from bench.figures import Outcome, Spread, is_ahead, is_met, standing
-from bench.report import as_data, figure_text, goals_table, peers_table
+from bench.report import as_data, figure_text, figures_table, goals_table, peers_table
 from bench.rounds import Contender, read_outcome, run_rounds
 from bench.shares import owner_of, shares
 from bench.worker import MARK, outcome_of
@@ -118,6 +118,20 @@ def test_the_table_marks_a_peer_that_is_ahead_and_says_why_one_is_missing():
     assert "- absent (speed; delay): not installed" in told
 
 
+def test_a_table_of_figures_has_the_rounds_and_what_never_came():
+    """For what has no control: each one's own figures."""
+    workload = Workload("speed", "speed", (DELAY,), {})
+    rounds = {
+        "control": [Outcome({"p50_us": 1.0})],
+        "agentrt": [Outcome({"p50_us": took}) for took in (6.0, 8.0, 7.0)],
+        "slow": [Outcome({"p50_us": float("inf")})],
+        "absent": [Outcome(why_not="not installed")],
+    }
+    told = figures_table(workload, ["agentrt", "slow", "absent"], {"speed": rounds})
+    assert "| delay | **7 µs** (6 µs – 8 µs) | **never** | – |" in told
+    assert "- absent: not installed" in told
+
+
 def test_the_data_has_every_round_and_the_verdict():
     """The same as the table, for a program."""
     workloads, results = _results()
@@ -139,6 +153,7 @@ def test_the_data_has_every_round_and_the_verdict():
         (12_345, "msg/s", "12.3 k msg/s"),
         (1.5e6, "msg/s", "1.5 M msg/s"),
         (128, "", "128"),
+        (float("inf"), "µs", "never"),
     ],
 )
 def test_a_figure_has_three_digits(value: float, unit: str, told: str):
@@ -178,6 +193,16 @@ def test_peers_are_not_asked_for_what_is_not_compared(monkeypatch):
     contenders = [Contender(name, "", "python") for name in ("control", "agentrt", "peer")]
     results = run_rounds([WORKLOADS["idle-watched"]], contenders, lambda _: {}, 1, lambda _: None)
     assert [] == results["idle-watched"]["peer"]
+
+
+def test_peers_take_part_in_what_they_are_for(monkeypatch):
+    """An actor library is no guard."""
+    monkeypatch.setattr("bench.rounds.run_one", lambda *_: Outcome({"per_second": 1.0}))
+    contenders = [Contender(name, "", "python") for name in ("control", "agentrt")]
+    contenders += [Contender("actors", "", "python"), Contender("guards", "", "python", group="guards")]
+    results = run_rounds([WORKLOADS["tell"], WORKLOADS["guard"]], contenders, lambda _: {}, 1, lambda _: None)
+    took_part = {name: {one for one, rounds in by_name.items() if rounds} for name, by_name in results.items()}
+    assert {"tell": {"control", "agentrt", "actors"}, "guard": {"control", "agentrt", "guards"}} == took_part
 
 
 def test_a_pace_does_not_count_its_warm_up(monkeypatch):
@@ -225,8 +250,9 @@ def test_every_workload_gives_every_figure(contender: str, name: str):
     assert "figures" in told, told
     figures = told["figures"]
     assert {figure.key for figure in workload.figures} <= set(figures)
-    # Memory may have been there before, and a neighbour may have been quick.
-    assert [] == [key for key, value in figures.items() if key not in {"each_kib", "between"} and not value > 0]
+    # Memory may have been there before, a neighbour may have been quick, and what is not there adds nothing.
+    may_be_none = {"each_kib", "between", "added_p50_us", "added_p99_us", "rss_mb", "helpers_mb"}
+    assert [] == [key for key, value in figures.items() if key not in may_be_none and not value > 0]
 
 
 def test_the_command_runs_each_contender_in_a_process_of_its_own(capsys):
@@ -253,7 +279,7 @@ def test_a_peer_does_every_workload_that_is_compared_or_says_why_not(peer: Peer)
     methods |= {ast.unparse(one.targets[0]) for one in contender.body if isinstance(one, ast.Assign)}
     reasons = [one.value for one in contender.body if isinstance(one, ast.AnnAssign)]
     cannot = set(ast.literal_eval(reasons[0])) if reasons else set()
-    compared = {workload.method for workload in WORKLOADS.values() if workload.is_compared}
+    compared = {one.method for one in WORKLOADS.values() if one.is_compared and one.group == peer.group}
     assert set() == compared - methods - cannot
     assert set() == cannot & methods
 
@@ -261,7 +287,9 @@ def test_a_peer_does_every_workload_that_is_compared_or_says_why_not(peer: Peer)
 @pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
 def test_a_peers_requirements_are_pinned(peer: Peer):
     """A figure belongs to a version."""
-    assert [] == [one for one in peer.requirements if "==" not in one and "@" not in one]
+    wanted = [*peer.requirements, *peer.npm]
+    assert wanted != []
+    assert [] == [one for one in wanted if "==" not in one and "@" not in one]
 
 
 def test_a_peer_that_is_not_installed_takes_no_part(tmp_path, monkeypatch):
