@@ -26,12 +26,14 @@ class Known:
         initialize: The parameters of the client's handshake; None before it, and where the protocol has none.
         result: What a server answered to it.
         is_initialized: Whether the client said that it is done with the handshake.
+        is_modern: Whether a server has answered without a handshake, as from protocol 2026-07-28 on.
     """
 
     def __init__(self) -> None:
         self.initialize: Message | None = None
         self.result: Message | None = None
         self.is_initialized = False
+        self.is_modern = False
         self._log_level: Message | None = None
         self._subscribed: dict[str, None] = {}
         self._lists: dict[str, str] = {}
@@ -56,6 +58,7 @@ class Known:
             self.initialize = self.initialize if result is not None else None
         if result is None:
             return
+        self.is_modern = self.initialize is None
         if method == "logging/setLevel":
             self._log_level = params
         elif method == "resources/subscribe":

@@ -103,7 +103,6 @@ class GuardSession:
         self._waiting: dict[str, Pending] = {}
         self._waiting_bytes = 0
         self._known = Known()
-        self._is_modern = False
         # Requests of the server to the client: the id that the client knows, and the one that the server gave.
         self._asked: Message = {}
         self._stale: set[str] = set()
@@ -119,7 +118,7 @@ class GuardSession:
     @property
     def is_undecided(self) -> bool:
         """Whether it is open yet what the next server will have to be told."""
-        return self._known.handshake() is None and not self._is_modern
+        return self._known.handshake() is None and not self._known.is_modern
 
     @property
     def calls(self) -> int:
@@ -144,13 +143,18 @@ class GuardSession:
     # The server
 
     def greet(self, link: Link, greeted: Callable[[bool], object]) -> None:
-        """Repeat the client's handshake with a server; *greeted* is told whether that took it."""
+        """Repeat the client's handshake with a server; *greeted* is told whether that took it.
+
+        Where the protocol has none, a server is ready as soon as it answers anything.
+        """
         handshake = self._known.handshake()
-        if handshake is None:
-            # Nobody has begun; or the client waits for the answer to its own handshake, which is asked for again.
-            greeted(True)
-        else:
+        if handshake is not None:
             self.ask(link, "initialize", handshake, lambda message: greeted("result" in message))
+        elif self._known.is_modern:
+            self.ask(link, "server/discover", None, lambda _: greeted(True))
+        else:
+            # Nobody has begun; or the client waits for its first answer, which is asked for again.
+            greeted(True)
 
     def attach(self, link: Link) -> None:
         """Take over a server that was greeted: it is told the rest, and what waits goes to it."""
@@ -308,7 +312,6 @@ class GuardSession:
         if pending.method == "initialize":
             self._known.initialize, self._known.result = pending.params, None
         elif pending.method != "ping" and self._known.initialize is None:
-            self._is_modern = True
             self._known.heard(pending.params)
         if self.is_open:
             self._pass_on(pending)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -17,6 +18,9 @@ from agentrt.config.units import parse_duration, parse_size
 
 #: The entry point group of programs that stand for themselves.
 _GROUP = "agentrt.programs"
+#: What starts a server by its name or file, and words of theirs that are neither.
+_LAUNCHERS = re.compile(r"python[0-9.]*|node|bun|deno|npx|bunx|pnpx|uvx|uv|pipx")
+_LAUNCH = frozenset({"run", "tool", "exec", "x"})
 
 app = typer.Typer(
     name="mcp", help="Keep tool servers alive, for any MCP client.", no_args_is_help=True, rich_markup_mode=None
@@ -46,10 +50,20 @@ def _said(error: Invalid) -> str:
     return f"{error}; {error.hint}" if error.hint else str(error)
 
 
+def _name_of(command: list[str]) -> str:
+    """Take the program's name, or that of what a launcher launches: four servers called python are no help."""
+    program, *words = (Path(command[0]).name, *command[1:])
+    if not _LAUNCHERS.fullmatch(program):
+        return program
+    launched = (word for word in words if not word.startswith("-") and word not in _LAUNCH)
+    name = next(launched, program)
+    return Path(name).name if Path(name).is_absolute() else name
+
+
 @app.command(context_settings={"allow_interspersed_args": False})
 def guard(  # noqa: PLR0917 - each is an option by its name.
     command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="The server, behind --.")],
-    name: Annotated[str | None, typer.Option(help="What the server is called in reports; else its command.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the server is called in reports; else as its program.")] = None,
     wait: Annotated[
         float, typer.Option(parser=_duration, metavar="DURATION", help="How long a request waits for a server.")
     ] = "30s",  # type: ignore[assignment]  # The parser reads it.
@@ -94,7 +108,7 @@ def guard(  # noqa: PLR0917 - each is an option by its name.
     _become(
         _program("mcp-guard"),
         {
-            "name": name or Path(command[0]).name,
+            "name": name or _name_of(command),
             "wait": wait,
             "start_timeout": start_timeout,
             "call_timeout": call_timeout,

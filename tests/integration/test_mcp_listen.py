@@ -84,7 +84,7 @@ async def until(condition: Callable[[], object]) -> None:
 async def test_a_client_of_the_guard_hears_of_each_change(mark, tmp_path):
     """Of one server, and of those after it: it subscribed once."""
     async with guarded(mark, tmp_path) as world, world.client.listen(tools_list_changed=True) as subscription:
-        for number in range(5):
+        for number in range(3):
             await world.client.call_tool("learn", {"name": f"learned-{number}"})
             await anext(subscription)
             assert f"learned-{number}" in await world.tools()
@@ -117,9 +117,9 @@ async def test_a_client_of_the_guard_hears_nothing_where_nothing_changed(mark, t
 
 async def test_a_ping_of_the_guard_does_not_decide_how_a_server_is_spoken_to(mark, tmp_path):
     """The next server hears from the guard before it hears from the client."""
-    async with guarded(mark, tmp_path, "--ping-interval", "2s") as world:
+    async with guarded(mark, tmp_path, "--ping-interval", "500ms") as world:
         await world.kill_the_server()
-        await trio.sleep(5.0)
+        await trio.sleep(1.2)
         assert not (await world.client.call_tool("echo", {"text": "hi"})).is_error
 
 
@@ -137,7 +137,7 @@ async def test_a_session_takes_up_each_change(mark, protocol):
     with trio.fail_after(PATIENCE):
         async with open_runtime(SupervisorSpec(id="agent", children=(child,))):
             await session.wait_ready()
-            for number in range(3):
+            for number in range(2):
                 await learns(f"learned-{number}")
                 pid: Any = session.pid
                 os.kill(pid, signal.SIGKILL)

@@ -380,9 +380,9 @@ def test_a_subscriber_is_told_of_another_list_of_tools_only_where_it_is_another(
 ) -> None:
     """By its subscription, which the next server took; who the server is makes no difference."""
     subscribed.dies()
-    server = subscribed.start()
+    server = subscribed.greet()
     acknowledge(subscribed)
-    assert ["subscriptions/listen", "tools/list"] == server.methods()
+    assert ["server/discover", "subscriptions/listen", "tools/list"] == server.methods()
     assert [] == subscribed.heard()
     subscribed.answer(server.sent[-1]["id"], {"tools": [AGAIN if changed else READS], "_meta": {"server": "2"}})
     told = {"method": "notifications/tools/list_changed", "params": {"_meta": {ABOUT: "s"}}}
@@ -394,25 +394,36 @@ def test_who_did_not_subscribe_is_told_nothing_by_itself() -> None:
     world.ask("list", "tools/list", {"_meta": WHO})
     world.answer("list", {"tools": [READS]})
     world.dies()
-    assert [] == world.start().methods()
+    assert ["server/discover"] == world.greet().methods()
 
 
 def test_what_the_guard_asks_is_asked_as_the_client_does(subscribed: World) -> None:
     """By the first request a server decides how it is spoken to; what belongs to a request of the client's does not."""
     subscribed.dies()
-    server = subscribed.start()
+    server = subscribed.greet()
     subscribed.session.ask(server, "server/discover", None, lambda _: None)
-    assert [{"_meta": WHO}] * 2 == [message["params"] for message in server.sent[1:]]
+    own = [message["params"] for message in server.sent if message["id"] != "s"]
+    assert [{"_meta": WHO}] * 3 == own
 
 
 def test_a_subscription_outlives_any_number_of_servers(subscribed: World) -> None:
     """It is open when they die, and not what they die of."""
     for _ in range(10):
         subscribed.dies()
-        subscribed.start()
+        subscribed.greet()
         acknowledge(subscribed)
     assert [] == subscribed.heard()
-    assert ["subscriptions/listen", "tools/list"] == subscribed.server.methods()
+    assert "subscriptions/listen" in subscribed.server.methods()
+
+
+def test_without_a_handshake_a_server_is_ready_when_it_answers_anything(subscribed: World) -> None:
+    """Until then nothing is sent to it that it could die of."""
+    subscribed.dies()
+    server = subscribed.start()
+    subscribed.call(7, "pay")
+    assert ["server/discover"] == server.methods()
+    subscribed.says({"id": server.sent[0]["id"], "error": {"code": -32601, "message": "what is that?"}})
+    assert ["server/discover", "subscriptions/listen", "tools/call", "tools/list"] == server.methods()
 
 
 def test_a_subscription_that_servers_die_of_is_given_up(world: World) -> None:
