@@ -55,6 +55,7 @@ class HttpLink:
         headers: Reads what goes with each request, secrets included; read again when the server says 401.
         connect_timeout: Seconds for one connection to be made.
         login: Where the access token comes from, where there is one.
+        proxy: The HTTP proxy on the way there, where there is one.
     """
 
     pid: None = None
@@ -62,7 +63,15 @@ class HttpLink:
     signal: None = None
     last_words = ""
 
-    def __init__(self, url: str, headers: Headers, connect_timeout: float, login: Login | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Headers,
+        connect_timeout: float,
+        *,
+        login: Login | None = None,
+        proxy: str | None = None,
+    ) -> None:
         self.url = url
         #: Set when nothing uses it any more.
         self.exited = trio.Event()
@@ -75,7 +84,7 @@ class HttpLink:
         self._killed = trio.Event()
         self._courtesies = 0
         self._nursery: trio.Nursery | None = None
-        self._transport = _FaultTransport(self, headers, login)
+        self._transport = _FaultTransport(self, headers, login, proxy)
         # No limit on reading: a call has a deadline of its own, and a stream may be silent for long.
         timeout = httpx2.Timeout(None, connect=connect_timeout)
         self.client = httpx2.AsyncClient(transport=self._transport, timeout=timeout)
@@ -152,9 +161,9 @@ class _FaultTransport(httpx2.AsyncBaseTransport):
     come back as an error of JSON-RPC, with the fault in its data.
     """
 
-    def __init__(self, link: HttpLink, headers: Headers, login: Login | None) -> None:
+    def __init__(self, link: HttpLink, headers: Headers, login: Login | None, proxy: str | None) -> None:
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30.0)
-        self._inner = httpx2.AsyncHTTPTransport(limits=limits)
+        self._inner = httpx2.AsyncHTTPTransport(limits=limits, proxy=proxy)
         self._link = link
         self._read_headers = headers
         self._headers = dict(headers())

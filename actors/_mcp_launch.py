@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 import trio
 
+from actors._egress import BadProxy, proxy_of
 from actors._environment import server_environment, server_headers
 from actors._mcp_desk import Peer
 from actors._mcp_http import HttpLink
@@ -128,9 +129,12 @@ class _Http:
         if self.login is not None:
             self.login.report = report
         try:
-            link = HttpLink(self.url, headers, self.config.start_timeout, self.login)
+            timeout, proxy = self.config.start_timeout, proxy_of(self.url)
+            link = HttpLink(self.url, headers, timeout, login=self.login, proxy=proxy)
         except SecretError as error:
             raise CannotStart(f"its headers: {error}") from error
+        except BadProxy as error:
+            raise CannotStart(str(error)) from error
         return Launched(link, HttpWire(link))
 
     async def hope(self) -> None:

@@ -6,12 +6,14 @@ import threading
 import webbrowser
 from collections.abc import Callable, Sized
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import trio
 from mcp.client.auth import AuthorizationCodeResult
 
+from actors._egress import proxy_of
 from actors._environment import server_headers
 from actors._mcp_client import ERAS, HandshakeFailed, connect
 from actors._mcp_http import HttpLink
@@ -98,7 +100,8 @@ async def log_in(config: McpServerConfig, person: Person) -> int:
     assert config.oauth is not None
     assert config.oauth.login_file is not None
     login = Login(config.url, config.oauth, config.start_timeout, person)
-    link = HttpLink(config.url, lambda: server_headers(config.headers, None), config.start_timeout, login)
+    headers, timeout = partial(server_headers, config.headers, None), config.start_timeout
+    link = HttpLink(config.url, headers, timeout, login=login, proxy=proxy_of(config.url))
     tools: Sized = ()
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,35 @@ async def opened(
 async def until(condition: Callable[[], object]) -> None:
     while not condition():  # noqa: ASYNC110 - most conditions are about another process.
         await trio.sleep(0.02)
+
+
+async def relay_to(port: int, heard: list[bytes], client: trio.SocketStream) -> None:
+    """Be an HTTP proxy: what is asked of a host is asked of *port*, with the path alone."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as server, client, trio.open_nursery() as nursery:
+
+        async def answer() -> None:
+            async for chunk in server:
+                await client.send_all(chunk)
+
+        nursery.start_soon(answer)
+        async for chunk in client:
+            heard.append(chunk)
+            await server.send_all(chunk.replace(b" http://tools.example/", b" /"))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_elsewhere_is_reached_by_the_proxy_of_the_environment(web, monkeypatch):
+    """By its name, which nobody here can resolve."""
+    await web.start("--era", LEGACY)
+    heard: list[bytes] = []
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, partial(relay_to, web.port, heard), [listener])
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
+        async with opened("http://tools.example/mcp") as world:
+            assert await world.do(text="hi") == "hi"
+        nursery.cancel_scope.cancel()
+    assert [chunk for chunk in heard if chunk.startswith(b"POST http://tools.example/mcp ")] != []
 
 
 @pytest.mark.parametrize("era", [LEGACY, MODERN])
