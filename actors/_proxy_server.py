@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import attrs
 from hypercorn.config import Config, Sockets
 from hypercorn.trio import serve
+
+from actors._tls import why_unusable
 
 _BACKLOG = 1024
 #: Seconds that an idle connection is kept: longer than clients keep theirs, so that it is they who close.
@@ -56,11 +60,41 @@ def address_of(made: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@attrs.frozen
+class Certificate:
+    """What the server shows for itself, where it speaks TLS.
+
+    Args:
+        chain: A PEM file: its certificate, and those up to its authority.
+        key: The key of the first.
+
+    Raises:
+        CannotListen: They cannot be used.
+    """
+
+    chain: str
+    key: str
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.chain, self.key)
+        except OSError as error:
+            raise CannotListen(f"tls_cert {self.chain} with tls_key {self.key}: {why_unusable(error)}") from error
+
+
 async def serve_app(
-    app: Callable[..., Any], listening: socket.socket, until: Callable[[], Awaitable[None]], grace: float
+    app: Callable[..., Any],
+    listening: socket.socket,
+    until: Callable[[], Awaitable[None]],
+    grace: float,
+    certificate: Certificate | None = None,
 ) -> None:
     """Serve *app* until *until* returns; then requests in hand may finish within *grace* seconds."""
     config = _Config(listening)
+    if certificate is not None:
+        config.certfile, config.keyfile = certificate.chain, certificate.key
+        # As without TLS.
+        config.alpn_protocols = ["http/1.1"]
     config.graceful_timeout = grace
     config.keep_alive_timeout = _KEEP_ALIVE
     config.include_server_header = config.include_date_header = False
@@ -78,4 +112,5 @@ class _Config(Config):
         self._listening = listening
 
     def create_sockets(self) -> Sockets:
-        return Sockets([], [self._listening.dup()], [])
+        made = [self._listening.dup()]
+        return Sockets(made, [], []) if self.ssl_enabled else Sockets([], made, [])

@@ -23,16 +23,17 @@ def client_context(authority: str | None, certificate: str | None, key: str | No
     try:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=authority)
     except (OSError, ssl.SSLError) as error:
-        raise BadTls(f"tls_ca {authority}: {_why(error)}") from error
+        raise BadTls(f"tls_ca {authority}: {why_unusable(error)}") from error
     if certificate is not None:
         try:
             context.load_cert_chain(certificate, key)
         except (OSError, ssl.SSLError) as error:
-            raise BadTls(f"tls_cert {certificate} with tls_key {key}: {_why(error)}") from error
+            raise BadTls(f"tls_cert {certificate} with tls_key {key}: {why_unusable(error)}") from error
     return context
 
 
-def _why(error: Exception) -> str:
+def why_unusable(error: Exception) -> str:
+    """Say what is wrong with a certificate or a key, and nothing of what is in it."""
     if isinstance(error, ssl.SSLError):
         return "it is no PEM file, or the two do not belong together"
     return str(getattr(error, "strerror", None) or error).lower()

@@ -14,7 +14,7 @@ from actors._http import HttpClient, open_client
 from actors._proxy_app import make_app
 from actors._proxy_backend import Backend, Replica
 from actors._proxy_desk import ProxyDesk
-from actors._proxy_server import CannotListen, address_of, bind, serve_app
+from actors._proxy_server import CannotListen, Certificate, address_of, bind, serve_app
 from agentrt.config.proxy import ProxyFile
 from agentrt.kernel import Actor, ChildSpec, EventStream, Runtime, SupervisorSpec, open_runtime
 from agentrt.policy.failures import Phase, classify_network
@@ -34,11 +34,13 @@ class ProxyServer(Actor):
     Args:
         desk: The proxy.
         listening: The socket, which outlives this actor.
+        certificate: What it shows for itself; None speaks no TLS.
     """
 
-    def __init__(self, desk: ProxyDesk, listening: socket.socket) -> None:
+    def __init__(self, desk: ProxyDesk, listening: socket.socket, certificate: Certificate | None) -> None:
         self._desk = desk
         self._listening = listening
+        self._certificate = certificate
         self._stopping = trio.Event()
         self._served = trio.Event()
 
@@ -57,7 +59,8 @@ class ProxyServer(Actor):
         self._desk.open()
         app = make_app(self._desk, lambda kind, fields: self.emit(kind, **fields))
         try:
-            await serve_app(app, self._listening, self._stopping.wait, self._desk.config.drain_timeout)
+            drain = self._desk.config.drain_timeout
+            await serve_app(app, self._listening, self._stopping.wait, drain, self._certificate)
         finally:
             self._served.set()
 
@@ -118,12 +121,12 @@ class McpProxy:
     """A proxy that runs.
 
     Attributes:
-        address: Where it listens, as ``host:port``.
+        url: Where it listens, as ``http://host:port``, or ``https``.
         desk: What it knows.
     """
 
-    def __init__(self, runtime: Runtime, address: str, desk: ProxyDesk) -> None:
-        self.address = address
+    def __init__(self, runtime: Runtime, url: str, desk: ProxyDesk) -> None:
+        self.url = url
         self.desk = desk
         self._runtime = runtime
 
@@ -149,24 +152,28 @@ async def open_proxy(file: ProxyFile, *, events: EventStream | None = None) -> A
         events: Told of each automatic action.
 
     Raises:
-        CannotListen: Its address cannot be used.
+        CannotListen: Its address or its certificate cannot be used.
         TreeFailed: It failed as a whole.
     """
+    certificate = None
+    if file.proxy.tls_cert is not None and file.proxy.tls_key is not None:
+        certificate = Certificate(str(file.proxy.tls_cert), str(file.proxy.tls_key))
     with bind(file.proxy.listen) as listening:
         async with open_client() as client:
             desk = ProxyDesk(file, client)
-            async with open_runtime(_tree(desk, listening), events=events) as runtime:
-                yield McpProxy(runtime, address_of(listening), desk)
+            async with open_runtime(_tree(desk, listening, certificate), events=events) as runtime:
+                scheme = "http" if certificate is None else "https"
+                yield McpProxy(runtime, f"{scheme}://{address_of(listening)}", desk)
 
 
-def _tree(desk: ProxyDesk, listening: socket.socket) -> SupervisorSpec:
+def _tree(desk: ProxyDesk, listening: socket.socket, certificate: Certificate | None) -> SupervisorSpec:
     watches = tuple(
         ChildSpec(id=backend.label.replace("/", "."), factory=partial(BackendWatch, backend, desk))
         for backend in desk.backends
     )
     server = ChildSpec(
         id="server",
-        factory=partial(ProxyServer, desk, listening),
+        factory=partial(ProxyServer, desk, listening, certificate),
         shutdown=desk.config.drain_timeout + _CLOSING,
     )
     return SupervisorSpec(id="proxy", children=(SupervisorSpec(id="backends", children=watches), server))

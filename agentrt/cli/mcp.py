@@ -135,6 +135,10 @@ def proxy(
         list[str] | None,
         typer.Option(metavar="[TENANT/]NAME=URL[,URL...]", help="A backend and its replicas; may be repeated."),
     ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Speak TLS: the certificate, as PEM, with those above it.")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="The key of --tls-cert.")] = None,
     tenant_header: Annotated[str | None, typer.Option(metavar="NAME", help="A header that names the tenant.")] = None,
     drain_timeout: Annotated[
         str | None, typer.Option(metavar="DURATION", help="For calls in hand to finish at the end.")
@@ -149,7 +153,13 @@ def proxy(
     """
     from agentrt.cli.proxy import serve_proxy  # noqa: PLC0415 - it needs more than the guard, which is to be small.
 
-    options = {"listen": listen, "tenant_header": tenant_header, "drain_timeout": drain_timeout}
+    options = {
+        "listen": listen,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "tenant_header": tenant_header,
+        "drain_timeout": drain_timeout,
+    }
     given = {key: value for key, value in options.items() if value is not None}
     raise typer.Exit(serve_proxy(_program("mcp-proxy").load(), config, given, backend or [], log_level))
 

@@ -94,7 +94,7 @@ async def _serve(program: Any, file: ProxyFile) -> int:
         async with program(file, events=events) as proxy:
             signals = StopSignals(proxy.stop, proxy.cancel)
             with signals.listening():
-                typer.echo(f"agentrt mcp proxy: listening on http://{proxy.address}", err=True)
+                typer.echo(f"agentrt mcp proxy: listening on {proxy.url}", err=True)
                 for backend in proxy.desk.backends:
                     typer.echo(f"  {backend.path}  {', '.join(backend.config.url)}", err=True)
                 await proxy.wait()

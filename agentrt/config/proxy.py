@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -70,6 +71,9 @@ class ProxyConfig:
     """``[proxy]``."""
 
     listen: str = attrs.field(default="127.0.0.1:8090", validator=address)
+    #: What it shows for itself, as PEM: with both it speaks TLS.
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     #: A header that names the tenant, where the path does not.
     tenant_header: str | None = attrs.field(default=None, validator=_header)
     #: Web pages that may talk to it, by their origin, beside those on this machine; ``"*"`` is all.
@@ -119,6 +123,9 @@ def _cross_check(draft: ProxyFile, damaged: frozenset[KeyPath]) -> Iterator[Faul
     is_damaged = any(path[0] in {"backends", "tenants"} for path in damaged)
     if not is_damaged and not draft.backends and not any(draft.tenants.values()):
         yield Fault(("backends",), "there is nothing to stand before", "add a table [backends.NAME] with a url")
+    if (draft.proxy.tls_cert is None) is not (draft.proxy.tls_key is None):
+        missing = "tls_key" if draft.proxy.tls_key is None else "tls_cert"
+        yield Fault(("proxy",), f"{missing} is missing: TLS needs both", f"add {missing}, or leave out the other")
     for name in draft.tenants:
         if name in draft.backends:
             message = f"{shown(name)} is a backend, too: its path would mean both"

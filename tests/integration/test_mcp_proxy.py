@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,6 +17,7 @@ import httpx2
 import mcp
 import pytest
 import trio
+import trustme
 from web_process import Web
 
 from actors.mcp_proxy import McpProxy, open_proxy
@@ -56,7 +58,7 @@ class World:
         self.session: dict[str, str] = {}
 
     def url(self, path: str = "/web/mcp") -> str:
-        return f"http://{self.proxy.address}{path}"
+        return f"{self.proxy.url}{path}"
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.events if event.kind.startswith("proxy_")]
@@ -560,6 +562,26 @@ async def test_metrics_have_what_happened(web):
             assert line in text
 
 
+async def test_it_speaks_tls_where_it_has_a_certificate(web, tmp_path):
+    """To a client that trusts its authority, and to no other."""
+    await web.start()
+    authority = trustme.CA()
+    made = authority.issue_cert("127.0.0.1")
+    made.cert_chain_pems[0].write_to_path(tmp_path / "cert")
+    made.private_key_pem.write_to_path(tmp_path / "key")
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    tls = {"tls_cert": str(tmp_path / "cert"), "tls_key": str(tmp_path / "key")}
+    async with proxied({"web": {"url": [web.url]}}, proxy=tls) as world:
+        assert world.url().startswith("https://127.0.0.1:")
+        async with httpx2.AsyncClient(timeout=PATIENCE, verify=trusting) as world.client:
+            await world.initialize()
+            assert "hi" == text_of(await world.do("answer", text="hi"))
+        async with httpx2.AsyncClient(timeout=PATIENCE) as stranger:
+            with pytest.raises(httpx2.ConnectError):
+                await stranger.get(world.url())
+
+
 class Run:
     """The program, as a person starts it."""
 
@@ -585,6 +607,20 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     for one in runs:
         one.process.kill()
         one.process.wait(30)
+
+
+def test_a_certificate_that_cannot_be_used_is_named(tmp_path):
+    """Before anything listens."""
+    options = ["--backend", "web=http://127.0.0.1:1/mcp", "--tls-key", str(tmp_path / "key")]
+    done = subprocess.run(
+        [AGENTRT, "mcp", "proxy", *options, "--tls-cert", str(tmp_path / "cert")],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    told = f"agentrt: tls_cert {tmp_path}/cert with tls_key {tmp_path}/key: no such file or directory"
+    assert (71, told) == (done.returncode, done.stderr.strip())
 
 
 async def test_a_call_in_hand_is_answered_before_the_program_ends(web, run, tmp_path):

@@ -19,7 +19,7 @@ def test_the_page_has_all_keys_with_their_defaults():
     found = re.search(r"```toml\n(.+?)```", PAGE.read_text(), re.DOTALL)
     assert found is not None
     document = tomllib.loads(found[1])
-    shown = set(document["proxy"]) | {"tenant_header"}
+    shown = set(document["proxy"]) | {"tenant_header", "tls_cert", "tls_key"}
     file, faults = read_proxy(document)
     assert () == faults
     assert ProxyConfig() == file.proxy
@@ -55,6 +55,8 @@ def test_what_names_no_backend_is_refused(option):
         ('[backends.a]\nurl = ["http://x/mcp", "http://x/mcp"]', "one of the replicas stands here twice"),
         ('[backends.a]\nurl = ["http://me:secret@x/mcp"]', "a secret is given by reference only"),
         ('[backends.a]\nurl = ["http://x/mcp"]\n[tenants.a.b]\nurl = ["http://x/mcp"]', '"a" is a backend, too'),
+        ('[proxy]\ntls_cert = "a.pem"', "tls_key is missing: TLS needs both"),
+        ('[proxy]\ntls_key = "a.pem"', "tls_cert is missing: TLS needs both"),
         ('[proxy]\norigins = ["app.example"]', 'not an origin: "app.example"'),
         ('[proxy]\norigins = ["https://app.example/x"]', "not an origin"),
         ('[proxy]\ntenant_header = "x tenant"', "not the name of a header"),
