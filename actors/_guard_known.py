@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 
-from actors._guard_wire import Message, fingerprint
+from actors._guard_wire import Message, fingerprint, table
 from agentrt.policy.repeatable import is_harmless, is_harmless_tool
 
 #: What a client may have kept, and what tells it that this changed.
@@ -48,11 +48,12 @@ class Known:
         """Return the parameters of the handshake with the next server; None where there is nothing to repeat."""
         if self.initialize is None or self.result is None:
             return None
-        return {**self.initialize, "protocolVersion": self.result["protocolVersion"]}
+        agreed = {key: self.result[key] for key in ("protocolVersion",) if key in self.result}
+        return {**self.initialize, **agreed}
 
     def learn(self, method: str, params: Message, message: Message) -> None:
         """Take note of what a request of the client was answered."""
-        result = message.get("result")
+        result = table(message["result"]) if "result" in message else None
         if method == "initialize":
             self.result = result
             self.initialize = self.initialize if result is not None else None
@@ -62,19 +63,22 @@ class Known:
         if method == "logging/setLevel":
             self._log_level = params
         elif method == "resources/subscribe":
-            self._subscribed[params.get("uri", "")] = None
+            self._subscribed[str(params.get("uri"))] = None
         elif method == "resources/unsubscribe":
-            self._subscribed.pop(params.get("uri", ""), None)
+            self._subscribed.pop(str(params.get("uri")), None)
         elif method in _LISTS and "cursor" not in params:
             self._lists[method] = fingerprint(result)
         if method == "tools/list":
-            for tool in result.get("tools", ()):
-                (self._harmless.add if is_harmless_tool(tool) else self._harmless.discard)(tool.get("name"))
+            self._learn_tools(result.get("tools"))
+
+    def _learn_tools(self, tools: object) -> None:
+        for tool in map(table, tools if isinstance(tools, list) else ()):
+            (self._harmless.add if is_harmless_tool(tool) else self._harmless.discard)(str(tool.get("name")))
 
     def heard(self, params: Message) -> None:
         """Take note of how a client without a handshake says who it is."""
-        meta = params.get("_meta") or {}
-        self._envelope = {key: value for key, value in meta.items() if key.startswith(_ENVELOPE)}
+        said = table(params.get("_meta")).items()
+        self._envelope = {key: value for key, value in said if key.startswith(_ENVELOPE)}
 
     def enveloped(self, params: Message | None) -> Message | None:
         """Return *params* as a request of this client has them: by the first one a server knows how it is spoken to."""
@@ -84,8 +88,8 @@ class Known:
 
     def promised(self) -> set[str]:
         """Return the notifications of changed lists that a server promised in its handshake."""
-        capabilities = (self.result or {}).get("capabilities", {})
-        return {told for told in _LISTS.values() if capabilities.get(told.split("/")[1], {}).get("listChanged")}
+        capabilities = table(table(self.result).get("capabilities"))
+        return {told for told in _LISTS.values() if table(capabilities.get(told.split("/")[1])).get("listChanged")}
 
     def repeat(self, ask: Ask) -> None:
         """Tell a server that finished its handshake the rest."""
@@ -102,7 +106,7 @@ class Known:
 
     def _look_for_change(self, ask: Ask, method: str, changed: Callable[[str], object]) -> None:
         def answered(message: Message) -> None:
-            if "result" in message and (found := fingerprint(message["result"])) != self._lists[method]:
+            if "result" in message and (found := fingerprint(table(message["result"]))) != self._lists[method]:
                 self._lists[method] = found
                 changed(_LISTS[method])
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import attrs
 
 from actors._guard_known import Known
-from actors._guard_wire import PARSE_ERROR, SERVER_ERROR, Message, key_of, parse, write
+from actors._guard_wire import PARSE_ERROR, SERVER_ERROR, Message, key_of, parse, table, write
 
 #: Open for as long as the client wants; nobody waits for its answer. First comes which of the wishes are honoured, and
 #: all that comes for it says under which id it was asked for.
@@ -172,14 +172,14 @@ class GuardSession:
 
     def _subscribed(self) -> set[str]:
         """Return the notifications of changed lists that the client has subscribed to."""
-        honoured = [pending.honoured or {} for pending in self._in_flight.values()]
+        honoured = [table(pending.honoured) for pending in self._in_flight.values()]
         return {told for told, wish in _WISHES.items() if any(wishes.get(wish) for wishes in honoured)}
 
     def _tell_changed(self, notification: str) -> None:
         if self.is_legacy:
             self._tell_client({"method": notification})
         for pending in self._in_flight.values():
-            if (pending.honoured or {}).get(_WISHES[notification]):
+            if table(pending.honoured).get(_WISHES[notification]):
                 self._tell_client({"method": notification, "params": {"_meta": {_SUBSCRIPTION: pending.id}}})
 
     def hold(self, why: str) -> None:
@@ -260,16 +260,16 @@ class GuardSession:
             self._answered(message, line)
         elif "id" in message:
             self._asked_by_server(message, line)
-        elif message["method"] != _ACKNOWLEDGED or self._acknowledged(message.get("params") or {}):
+        elif message["method"] != _ACKNOWLEDGED or self._acknowledged(table(message.get("params"))):
             self.to_client.append(line)
 
     def _acknowledged(self, params: Message) -> bool:
         """Take note of a subscription that is open; the client hears that once."""
-        pending = self._in_flight.get(key_of((params.get("_meta") or {}).get(_SUBSCRIPTION)))
+        pending = self._in_flight.get(key_of(table(params.get("_meta")).get(_SUBSCRIPTION)))
         if pending is None:
             return True
         is_first = pending.honoured is None
-        pending.honoured = params.get("notifications") or {}
+        pending.honoured = table(params.get("notifications"))
         # No server dies of one that it has taken.
         pending.sends = 1
         return is_first
@@ -304,9 +304,9 @@ class GuardSession:
         elif "method" not in message:
             self._answered_by_client(message, line)
         elif "id" in message:
-            self._request(Pending(message["id"], line, message["method"], message.get("params") or {}, now))
+            self._request(Pending(message["id"], line, message["method"], table(message.get("params")), now))
         else:
-            self._notified(message["method"], message.get("params") or {}, line)
+            self._notified(message["method"], table(message.get("params")), line)
 
     def _request(self, pending: Pending) -> None:
         if pending.method == "initialize":

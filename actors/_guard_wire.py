@@ -27,9 +27,14 @@ def parse(line: bytes) -> Message | None:
     """Return a line's message; None where it is none."""
     try:
         message = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return message if isinstance(message, dict) else None
+    return message if isinstance(message, dict) and isinstance(message.get("method", ""), str) else None
+
+
+def table(value: Any) -> Message:
+    """Return an object of JSON; an empty one in the place of what should be one and is not."""
+    return value if isinstance(value, dict) else {}
 
 
 def fingerprint(result: Message) -> str:

@@ -38,7 +38,8 @@ def is_harmless(method: str, params: Mapping[str, Any], tools: Container[Any]) -
         tools: Names of the tools that may be called twice.
     """
     if method == "tools/call":
-        return params.get("name") in tools
+        name = params.get("name")
+        return isinstance(name, str) and name in tools
     return method in _HARMLESS
 
 
