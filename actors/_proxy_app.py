@@ -9,6 +9,7 @@ from email.utils import formatdate
 from typing import Any
 
 import trio
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,11 +20,14 @@ from actors._proxy_desk import NotRouted, ProxyDesk, Refused
 from actors._proxy_metrics import CONTENT_TYPE
 from actors._proxy_wire import Headers, header, parse, request_of, rpc_error
 from agentrt.config.units import format_size
+from agentrt.policy.origin import OriginPolicy
 from agentrt.resilience import CallFailed
 
 _FORBIDDEN, _NOT_FOUND, _NOT_ALLOWED, _TIMEOUT, _TOO_LARGE = 403, 404, 405, 408, 413
 _BAD_REQUEST, _ERROR, _UNAVAILABLE, _LOOP = 400, 500, 503, 508
 _METHODS = ("POST", "GET", "DELETE")
+#: What a client that is a page needs to see, beside what browsers show it anyway.
+_READ_BY_PAGES = ("Mcp-Session-Id", "MCP-Protocol-Version", "Retry-After", "WWW-Authenticate")
 #: Seconds that a client has to send its request.
 _PATIENCE = 60.0
 
@@ -41,7 +45,7 @@ def make_app(desk: ProxyDesk, report: Report) -> ASGIApp:
         desk: The proxy.
         report: Told of what is refused, and of mistakes of ours.
     """
-    entrance = _Entrance(desk, report)
+    entrance = _Pages(_Entrance(desk, report), desk.origins)
     routes = [
         Route("/health/live", _Said(lambda: (200, {"ok": True}))),
         Route("/health/ready", _Said(lambda: _ready(desk))),
@@ -97,6 +101,24 @@ class _Elsewhere:
         reason = f"there is no {scope['path']}; there are: {', '.join(paths)}"
         body = rpc_error(None, reason, kind="not_found")
         await Response(body, _NOT_FOUND, media_type="application/json")(scope, receive, send)
+
+
+class _Pages(CORSMiddleware):
+    """Tells browsers which pages may talk to it, and may read what it answers: those that are let in anyway."""
+
+    def __init__(self, app: ASGIApp, origins: OriginPolicy) -> None:
+        super().__init__(
+            app,
+            allow_methods=_METHODS,
+            allow_headers=("*",),
+            expose_headers=_READ_BY_PAGES,
+            allow_private_network=True,
+        )
+        self._origins = origins
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        """Say whether a page may."""
+        return self._origins.is_known(origin)
 
 
 class _Entrance:

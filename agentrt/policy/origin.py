@@ -34,13 +34,14 @@ class OriginPolicy:
             origin: Its ``Origin``; None where there is none.
             host: Its ``Host``.
         """
-        if origin is not None and not self._is_known(origin):
+        if origin is not None and not self.is_known(origin):
             return f"the origin {origin!r} is not let in"
         if self.is_local and host and not is_loopback(_name_of(f"//{host}")):
             return f"this server is on loopback and does not answer to the name {host!r}"
         return None
 
-    def _is_known(self, origin: str) -> bool:
+    def is_known(self, origin: str) -> bool:
+        """Whether pages of this origin are let in."""
         if "*" in self.origins or origin in self.origins:
             return True
         return origin.startswith(("http://", "https://")) and is_loopback(_name_of(origin))

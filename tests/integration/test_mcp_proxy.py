@@ -525,6 +525,29 @@ async def test_web_pages_are_let_in_by_their_origin(web, headers, status):
         assert status == answer.status_code
 
 
+@pytest.mark.parametrize(("origin", "is_known"), [("https://app.example", True), ("https://evil.example", False)])
+async def test_a_browser_is_told_which_pages_may_talk_to_it(web, origin, is_known):
+    """It asks before the first request of a page, and shows a page no answer that does not name its origin."""
+    await web.start()
+    asks = {
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type,mcp-session-id,authorization",
+    }
+    async with proxied({"web": {"url": [web.url]}}, proxy={"origins": ["https://app.example"]}) as world:
+        told = await world.client.options(world.url(), headers=asks)
+        assert (200 if is_known else 400) == told.status_code
+        assert (origin if is_known else None) == told.headers.get("access-control-allow-origin")
+        assert asks["access-control-request-headers"] == told.headers["access-control-allow-headers"]
+        info = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "page", "version": "1"}}
+        answer = await world.client.post(
+            world.url(), json=world.message("initialize", **info), headers={**BOTH, "origin": origin}
+        )
+        assert (200 if is_known else 403) == answer.status_code
+        assert (origin if is_known else None) == answer.headers.get("access-control-allow-origin")
+        assert "Mcp-Session-Id" in answer.headers["access-control-expose-headers"]
+
+
 async def test_a_request_beyond_its_bounds_is_refused(web):
     """One that is too large, and one whose method no MCP server has."""
     await web.start()
