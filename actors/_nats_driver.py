@@ -51,6 +51,8 @@ class _Serving:
         health: How it answers its probes.
         nursery: Where a task is started when one is needed.
         outage: What it ends.
+        has_subscribed: Whether the server has taken what is subscribed.
+        is_to_flow: Whether messages are to flow as soon as it has.
         is_flowing: Whether messages flow.
         is_settled: Whether it has all of that.
         is_looking: Whether a task is about that now.
@@ -60,6 +62,8 @@ class _Serving:
     health: ProbeHealth
     nursery: trio.Nursery
     outage: _Outage
+    has_subscribed: bool = False
+    is_to_flow: bool = False
     is_flowing: bool = False
     is_settled: bool = False
     is_looking: bool = False
@@ -258,6 +262,9 @@ class Driver:
     def _flow(self, serving: _Serving) -> None:
         if serving.is_flowing or serving.client.lost.is_set():
             return
+        if not serving.has_subscribed:
+            serving.is_to_flow = True
+            return
         serving.is_flowing = True
         outage = serving.outage
         self._flowing_since = trio.current_time()
@@ -273,6 +280,10 @@ class Driver:
     def _probe(self, serving: _Serving) -> None:
         def answered() -> None:
             serving.health.answered(trio.current_time())
+            # It answers in order, so it has taken what was subscribed before it was asked for the first time.
+            serving.has_subscribed = True
+            if serving.is_to_flow:
+                self._flow(serving)
             self.link.round_trip = serving.health.round_trip
             self.progress("probe")
 

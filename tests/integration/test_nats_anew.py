@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 from nats_waits import FAST, SUBJECT, TOPOLOGY, in_thread, not_ready, ready, until
+from scripted_nats import Peer, scripted
 
 from actors import _nats_consumer
 from agentrt.ports import BusMessage, BusUnavailable, WrongRevision
@@ -172,6 +173,33 @@ async def test_a_queue_group_is_one_again_after_a_rebuild(nats_server: Server, r
     assert set(range(100)) == shared[0] | shared[1]
     assert set() == shared[0] & shared[1]
     assert all(shared)
+
+
+async def test_nobody_is_ready_before_the_server_has_taken_what_is_subscribed(run_bus: Run):
+    """What somebody else publishes right after that would go nowhere."""
+    heard: list[str] = []
+    taken, waited = trio.Event(), trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        while not (line := await peer.hear()).startswith("SUB t.work"):
+            # The public way asks once before it subscribes, and that says nothing.
+            if line == "PING":
+                await peer.say("PONG")
+        heard.append(line)
+        await peer.hear_verb("PING")
+        taken.set()
+        await waited.wait()
+        await peer.say("PONG")
+        await peer.serve()
+
+    with trio.fail_after(30):
+        async with scripted(script) as server, run_bus(server) as running, running.bus.subscribe("t.work"):
+            await taken.wait()
+            await trio.sleep(0.2)
+            assert (len(heard), running.bus.is_ready) == (1, False)
+            waited.set()
+            await ready(running.bus)
 
 
 def drained(inbox: trio.MemoryReceiveChannel[BusMessage]) -> set[int]:

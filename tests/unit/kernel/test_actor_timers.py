@@ -348,8 +348,8 @@ async def test_a_thousand_heartbeats_are_a_thousand_entries_of_one_heap(autojump
         tasks = trio.lowlevel.current_statistics().tasks_living
         for number in range(1000):
             runtime.ref(f"top/a{number}").actor.send_every(1.0, "beat")
-        await trio.sleep(100.5)
-        assert len(kept) == 100_000
+        await trio.sleep(20.5)
+        assert len(kept) == 20_000
         assert trio.lowlevel.current_statistics().tasks_living == tasks
         assert sum(due.is_pending for _, _, due in runtime.timers._heap) == 1000
         assert sum(len(runtime.ref(f"top/a{number}").incarnation._endings) for number in range(1000)) == 2000
