@@ -10,11 +10,10 @@ WORKERS ?= 6
 # functions of one type may be async for the sake of the others.
 ASYNC_RULES := --enable=ASYNC1,ASYNC2,ASYNC3,ASYNC900,ASYNC913 --disable=ASYNC109,ASYNC124
 
-# What coverage of the kernel and the policies is measured with: to trace all tests would take half as long again.
-COVERED := tests/unit/kernel tests/unit/policy tests/conformance \
+# What coverage of the kernel and the policies is measured with: to trace all tests would take half as long again. What is
+# about large numbers says nothing more when it is traced.
+COVERED := tests/unit/kernel tests/unit/policy $(filter-out %/test_otp_scale.py,$(wildcard tests/conformance/test_*.py)) \
 	$(filter-out %/test_simulation.py %/test_fleet.py,$(wildcard tests/property/test_*.py))
-# What is about large numbers says nothing more when it is traced, and takes long.
-UNTRACED := tests/conformance/test_otp_scale.py
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 .PHONY: demo test coverage lint types floors simulate benchmarks reliability mcp-conformance soak mcp-soak plant-bugs fmt clean
@@ -23,9 +22,9 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/newsroom/demo.py
 
 test: $(VENV)/dev.stamp lint types floors
-	$(PYTEST) $(COVERED) --ignore=$(UNTRACED) --cov=agentrt.kernel --cov=agentrt.policy --cov-report= $(PYTEST_ARGS)
+	$(PYTEST) $(COVERED) --cov=agentrt.kernel --cov=agentrt.policy --cov-report= $(PYTEST_ARGS)
 	$(BIN)/python -m coverage report --fail-under=90
-	$(PYTEST) tests $(UNTRACED) $(addprefix --ignore=,$(COVERED)) $(PYTEST_ARGS)
+	$(PYTEST) $(addprefix --ignore=,$(COVERED)) $(PYTEST_ARGS)
 
 # All tests, and the branches of all modules.
 coverage: $(VENV)/dev.stamp
