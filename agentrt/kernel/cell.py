@@ -232,7 +232,8 @@ class Cell:
 
     def open(self) -> None:
         """Take messages: an incarnation begins."""
-        self.welcome_callers()
+        if self.turns_callers_away:
+            self.welcome_callers()
         if self._is_gone:
             self._is_gone = False
             self.mailbox.open()

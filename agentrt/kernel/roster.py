@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from agentrt.kernel.children import Child, ChildState
+from agentrt.kernel.children import STARTING, Child, ChildState
 from agentrt.kernel.errors import Refusal
 from agentrt.kernel.launch import grace_of, launch, patience_of, time_stop
 from agentrt.kernel.mailbox_spec import MailboxSpec
@@ -65,6 +65,7 @@ class Roster:
         ending: Why all of it is to stop; None while it is not.
         why: The event that the end follows from.
         significance: Which of the significant children are awaited.
+        is_grouped: Children depend on each other, so that they start and stop in order at any time.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Roster:
         self.ending: str | None = None
         self.why: Event | None = None
         self.significance: Significance[int] = Significance(spec.auto_shutdown)
+        self.is_grouped = spec.strategy is not Strategy.ONE_FOR_ONE
         self._cell = cell
         self._spec = spec
         self._post = post
@@ -247,18 +249,13 @@ class Roster:
         for child in touched:
             if self._is_to_stop(child):
                 self._stop_in_turn(child, now)
-            elif child.state is not ChildState.STARTING and self._waits_for_start(child):
+            elif child.state is not STARTING and self._waits_for_start(child):
                 self._start_in_turn(child, now)
         to_stop = self._stops.head()
         if to_stop is None:
             self._start_next(now)
         elif to_stop.state is not ChildState.STOPPING:
             self._stop(to_stop, now)
-
-    @property
-    def is_grouped(self) -> bool:
-        """Whether children depend on each other, so that they start and stop in order at any time."""
-        return self._spec.strategy is not Strategy.ONE_FOR_ONE
 
     def _is_to_stop(self, child: Child) -> bool:
         return (self.ending is not None or child.cycle or not child.wanted) and child.is_alive
@@ -289,7 +286,7 @@ class Roster:
 
     def _start_next(self, now: float) -> None:
         child = self._starts.head()
-        if child is not None and child.state is not ChildState.STARTING and child.not_before <= now:
+        if child is not None and child.state is not STARTING and child.not_before <= now:
             self._start(child)
 
     def _restart_due(self, child: Child) -> None:
@@ -298,7 +295,7 @@ class Roster:
 
     def _start(self, child: Child) -> None:
         child.cancel_timers()
-        child.state = ChildState.STARTING
+        child.state = STARTING
         child.restarts += not child.is_new
         self._alive += 1
         launch(child, self)

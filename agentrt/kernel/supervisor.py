@@ -20,7 +20,7 @@ import trio
 
 from agentrt.kernel.actor import Actor
 from agentrt.kernel.census import SupervisorStatistics, in_figures
-from agentrt.kernel.children import Child, ChildState, tell_hook
+from agentrt.kernel.children import RUNNING, STARTING, Child, ChildState, tell_hook
 from agentrt.kernel.collecting import making
 from agentrt.kernel.desk import Desk
 from agentrt.kernel.errors import KernelError, StartFailed
@@ -178,10 +178,10 @@ class Supervisor(Actor):
     # What happens to children
 
     def _child_started(self, child: Child) -> None:
-        if child.state is not ChildState.STARTING:
+        if child.state is not STARTING:
             return
         now = self._now()
-        child.state = ChildState.RUNNING
+        child.state = RUNNING
         child.is_new = child.on_trial = False
         # Only a first start waits for its turn; after that it depends on nobody but its group.
         child.ordered = self._roster.is_grouped
@@ -191,8 +191,10 @@ class Supervisor(Actor):
         cell = child.cell
         if child.awaiting_start:
             self._roster.tell_started(child, cell.ref)
-        self._events.emit("actor_started", cell.path, child.why, generation=cell.generation, restarts=child.restarts)
-        child.why = None
+        why, child.why = child.why, None
+        if self._events.has_listeners:
+            # Where nobody hears of it, to say it costs as much as all of this.
+            self._events.emit("actor_started", cell.path, why, generation=cell.generation, restarts=child.restarts)
 
     def _child_exited(self, child: Child, exit_: Exit) -> None:
         now = self._now()

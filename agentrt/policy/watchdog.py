@@ -64,9 +64,8 @@ def judge(limits: Limits, started: float, last_progress: float, now: float) -> L
 
 def next_due(limits: Limits, started: float, last_progress: float) -> float | None:
     """Return when :func:`judge` will first have a verdict if nothing moves until then; None is never."""
-    dues = []
-    if limits.total is not None:
-        dues.append(started + limits.total)
-    if limits.progress is not None:
-        dues.append(last_progress + limits.progress)
-    return min(dues, default=None)
+    due = None if limits.total is None else started + limits.total
+    if limits.progress is None:
+        return due
+    stuck = last_progress + limits.progress
+    return stuck if due is None else min(due, stuck)
