@@ -17,6 +17,7 @@ from agentrt.kernel import (
     TreeFailed,
     WhenExhausted,
 )
+from agentrt.kernel.runtime import Runtime
 
 
 async def test_the_body_runs_beside_a_started_tree_which_stops_with_it(autojump_clock) -> None:
@@ -109,6 +110,16 @@ async def test_a_run_that_is_cancelled_before_it_begins_ends_at_once(autojump_cl
             pytest.fail("it never started")
     assert scope.cancelled_caught
     assert log == []
+
+
+async def test_a_run_that_is_stopped_before_it_begins_starts_nothing(autojump_clock) -> None:
+    """Whoever asked did so before there was anything to ask."""
+    log: list[str] = []
+    runtime = Runtime(tree(*probes("a", log)))
+    runtime.stop("changed its mind")
+    await runtime.run()
+    assert log == []
+    assert (await runtime.wait()).reason == "changed its mind"
 
 
 async def test_stop_can_be_asked_for_from_anywhere_and_twice(autojump_clock) -> None:
