@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, MutableMapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -156,16 +156,18 @@ class Cell:
     async def submit(self, envelope: Envelope) -> None:
         """Queue a message, waiting for room where the mailbox blocks."""
         self._check_open()
-        serving, task = current_serving.get(), trio.lowlevel.current_task()
-        parent = serving.in_hand_of(task) if serving is not None else None
-        if self.mailbox.would_block:
-            # Whoever waits for itself, or in a circle, waits for ever.
-            circle = self.cycle_to(parent.target) if parent is not None else ()
-            if circle or self.is_elsewhere(task):
-                self._reject(envelope, circle or (self.path, self.path))
-        with serving.sending(envelope, parent) if serving is not None and parent is not None else nullcontext():
+        with self._waiting_for_room(envelope) if self.mailbox.would_block else nullcontext():
             if await self.mailbox.put(envelope):
                 self._tell_of_drops()
+
+    def _waiting_for_room(self, envelope: Envelope) -> AbstractContextManager[None]:
+        """Take down who waits; whoever would wait for itself, or in a circle, would wait for ever."""
+        serving, task = current_serving.get(), trio.lowlevel.current_task()
+        parent = serving.in_hand_of(task) if serving is not None else None
+        circle = self.cycle_to(parent.target) if parent is not None else ()
+        if circle or self.is_elsewhere(task):
+            self._reject(envelope, circle or (self.path, self.path))
+        return serving.sending(envelope, parent) if serving is not None and parent is not None else nullcontext()
 
     def _reject(self, envelope: Envelope, circle: tuple[str, ...]) -> None:
         try:
@@ -217,8 +219,9 @@ class Cell:
     def is_elsewhere(self, task: trio.lowlevel.Task) -> bool:
         """Whether *task* is the one that would have to handle a message here, and starts or stops the actor instead."""
         life = self.incarnation
-        is_hooked = life is not None and life.task is task and not life.serving.is_active
-        return is_hooked and life is not None and (life.started_at is None or life.is_stopping)
+        if life is None or life.task is not task or life.serving.is_active:
+            return False
+        return life.started_at is None or life.is_stopping
 
     # Its places and its end
 
