@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVarTup
 from agentrt.kernel.clockwork import Timer
 from agentrt.kernel.errors import DeathPact, UnexpectedMessage
 from agentrt.kernel.handlers import Receivers, handlers_of
-from agentrt.kernel.messages import M, current_serving
+from agentrt.kernel.messages import M
 from agentrt.kernel.notices import living
 from agentrt.kernel.watching import Down, Monitor, link, unlink
 
@@ -88,11 +88,7 @@ class Actor(Generic[M]):
 
         It belongs to no message: its calls do not inherit the deadline of the one that is handled now.
         """
-        token = current_serving.set(None)
-        try:
-            self.context.incarnation.spawn(function, args)
-        finally:
-            current_serving.reset(token)
+        self.context.incarnation.spawn(function, args)
 
     def stash(self) -> None:
         """Set the message in hand aside, unanswered, until :meth:`unstash_all`; return from the handler after it.
