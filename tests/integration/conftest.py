@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -11,9 +12,18 @@ from typing import Any
 import attrs
 import pytest
 from nats_process import RealServer
+from processes import processes
 
 from actors.nats import NatsBus, NatsConnection, NatsSettings, bridge
 from agentrt.kernel import ChildSpec, Event, EventStream, SupervisorSpec, open_runtime
+
+
+@pytest.fixture
+def mark() -> Iterator[str]:
+    """Mark all processes of a test; none may be left after it."""
+    text = uuid.uuid4().hex
+    yield text
+    assert processes(text) == []
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,6 @@ TIME = (sys.executable, "-m", "mcp_server_time", "--local-timezone", "UTC")
 AT_EXIT = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
 #: Seconds that anything may take on a machine with much to do.
 PATIENCE = 60.0
-
-
-@pytest.fixture
-def mark() -> Iterator[str]:
-    """Mark all processes of a test; none may be left after it."""
-    text = uuid.uuid4().hex
-    yield text
-    assert processes(text) == []
 
 
 class Client:

@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import sys
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,14 +25,6 @@ AGENTRT = str(Path(sys.executable).with_name("agentrt"))
 PARTNER = (sys.executable, str(Path(__file__).parent / "servers" / "partner.py"))
 #: Seconds that anything may take on a machine with much to do.
 PATIENCE = 60.0
-
-
-@pytest.fixture
-def mark() -> Iterator[str]:
-    """Mark all processes of a test; none may be left after it."""
-    text = uuid.uuid4().hex
-    yield text
-    assert processes(text) == []
 
 
 class Guarded:

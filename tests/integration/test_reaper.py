@@ -7,8 +7,7 @@ import random
 import signal
 import subprocess
 import sys
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,14 +22,6 @@ PARENT = (sys.executable, str(Path(__file__).parent / "servers" / "parent.py"))
 #: The program, one child in its group, one in a session of its own, and one without a parent.
 FAMILY = 4
 HANDLED = "import signal; print([signal.getsignal(n) for n in (2, 15, 1)] == [signal.default_int_handler, 0, 0])"
-
-
-@pytest.fixture
-def mark() -> Iterator[str]:
-    """Mark all processes of a test; none may be left after it."""
-    text = uuid.uuid4().hex
-    yield text
-    assert processes(text) == []
 
 
 @asynccontextmanager
