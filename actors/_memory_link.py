@@ -11,7 +11,7 @@ import trio
 from actors._flag import Flag
 from actors._memory_broker import MemoryBroker
 from actors._memory_faults import Faults
-from actors._subjects import merged, payload_size
+from actors._subjects import check_topology, merged, payload_size
 from agentrt.ports import (
     BusError,
     BusMessage,
@@ -87,6 +87,7 @@ class MemoryLink:
 
     def declare(self, topology: Topology) -> None:
         """Add to what has to exist; it does at once where the bus is connected."""
+        check_topology(topology)
         self._topology = merged(self._topology, topology)
         if self._connected.is_set:
             self.ensure()

@@ -36,6 +36,20 @@ _logger = logging.getLogger(__name__)
 # The library's own pinger only knows 240 s and more; ours decides.
 _NEVER = 365 * 86400
 _DISCARD_DEADLINE = 2.0
+# Names that are looked up at once, and those that nobody waits for any more.
+_LOOKUPS = 16
+
+
+# trio-asyncio has no types.
+class _Resolver(trio_asyncio.TrioExecutor):  # type: ignore[misc]
+    """Looks up the names of servers: one that hangs is not waited for beyond its attempt, nor by whoever stops.
+
+    It hangs on in a thread of its own, of which there are few, so that nobody else lacks one.
+    """
+
+    async def submit(self, func: Callable[..., Any], *args: Any) -> Any:
+        """Run *func* in a thread."""
+        return await trio.to_thread.run_sync(func, *args, abandon_on_cancel=True, limiter=self._limiter)
 
 
 @asynccontextmanager
@@ -44,6 +58,7 @@ async def bridge() -> AsyncIterator[None]:
     async with trio_asyncio.open_loop() as loop:
         # Without this an asyncio task that fails, as nats-py's do, would crash the whole block.
         loop.set_exception_handler(_log_asyncio_error)
+        loop.set_default_executor(_Resolver(max_workers=_LOOKUPS))
         async with open_shared():
             yield
 
@@ -124,7 +139,8 @@ class NatsClient:
             if not answered.is_set:
                 await self._either(answered)
         if scope.cancelled_caught:
-            msg = f"no connection within {timeout:g} s"
+            # Rounded, so that it is the same in each attempt, of which only the first with a new reason is told.
+            msg = f"no connection within {timeout:.1f} s"
             raise ConnectionLost(msg)
         if self.lost.is_set():
             raise ConnectionLost(self.reason)

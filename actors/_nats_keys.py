@@ -48,7 +48,7 @@ class NatsKeys:
 
     async def create(self, bucket: str, key: str, value: bytes, *, timeout: float = 30.0) -> int:
         """Create a key; see :meth:`agentrt.ports.Bus.create`."""
-        check_key(key)
+        check_key(bucket, key)
         what, left = f"creating {key!r} in {bucket!r}", Left(timeout)
         revision = 0
         while True:
@@ -63,7 +63,7 @@ class NatsKeys:
 
     async def update(self, bucket: str, key: str, value: bytes, revision: int, *, timeout: float = 30.0) -> int:
         """Write a key that nobody else has written; see :meth:`agentrt.ports.Bus.update`."""
-        check_key(key)
+        check_key(bucket, key)
         check_revision(key, revision)
         what = f"updating {key!r} in {bucket!r}"
         written, there = await self._replace(what, bucket, key, value, revision, Left(timeout))
@@ -90,19 +90,20 @@ class NatsKeys:
 
     async def put(self, bucket: str, key: str, value: bytes, *, timeout: float = 30.0) -> int:
         """Write a key, whatever is there; return its revision."""
-        check_key(key)
+        check_key(bucket, key)
         headers = {jetstream.MSG_ID: uuid.uuid4().hex}
         answer = await self._write(f"writing {key!r} in {bucket!r}", bucket, key, value, headers, timeout=timeout)
         return int(answer.accepted()["seq"])
 
     async def get(self, bucket: str, key: str, *, timeout: float = 30.0) -> tuple[bytes, int] | None:
         """Read a key: its value and revision, or None."""
-        check_key(key)
+        check_key(bucket, key)
         stored = await self._latest(f"reading {key!r} in {bucket!r}", bucket, key, timeout=timeout)
         return None if stored is None or stored.is_deleted else (stored.message.body, stored.sequence)
 
     async def delete(self, bucket: str, key: str, *, timeout: float = 30.0) -> None:
         """Delete a key; nothing happens where there is none."""
+        check_key(bucket, key)
         left = Left(timeout)
         if await self.get(bucket, key, timeout=timeout) is None:
             return
@@ -119,7 +120,7 @@ class NatsKeys:
     @asynccontextmanager
     async def watch(self, bucket: str, pattern: str = ">") -> AsyncIterator[KeyWatch]:
         """Watch keys; see :meth:`agentrt.ports.Bus.watch`."""
-        check_keys(pattern)
+        check_keys(bucket, pattern)
 
         async def api(method: str, request: dict[str, object] | None) -> dict[str, Any] | None:
             answer = await self._api(f"watching {bucket!r}", method, request, timeout=_WATCH_TIMEOUT)

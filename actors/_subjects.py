@@ -12,10 +12,14 @@ from agentrt.ports import BusRefused, Headers, PayloadTooLarge, Topology
 MAX_PAYLOAD = 1024 * 1024
 
 _T = TypeVar("_T")
+# Bytes. A server takes 4096 for all that stands on the line of a message or a subscription (max_control_line).
 _MAX_SUBJECT = 1024
+# Bytes of the name of a stream or a consumer that a server takes; a bucket's is part of its stream's.
+_MAX_NAME = 255
 _PLAIN = re.compile(r"[^\s.*>]+(?:\.[^\s.*>]+)*")
 _HEADER_KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _KEY = re.compile(r"[-/_=a-zA-Z0-9]+(\.[-/_=a-zA-Z0-9]+)*")
+_NAME = re.compile(r"[^\s.*>/\\\x00-\x1f\x7f]+")
 
 
 def matches(pattern: str, subject: str) -> bool:
@@ -42,7 +46,16 @@ def overlap(one: str, other: str) -> bool:
 
 def is_plain(subject: str) -> bool:
     """Whether *subject* is one that can be published to."""
-    return len(subject) <= _MAX_SUBJECT and _PLAIN.fullmatch(subject) is not None
+    short = len(subject) <= _MAX_SUBJECT if subject.isascii() else 0 < _bytes(subject) <= _MAX_SUBJECT
+    return short and _PLAIN.fullmatch(subject) is not None
+
+
+def _bytes(text: str) -> int:
+    """Count the bytes of a text on the wire; -1 where it has none, as it has half of a character."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return -1
 
 
 def check_subject(subject: str, *, wildcards: bool = False) -> None:
@@ -53,8 +66,12 @@ def check_subject(subject: str, *, wildcards: bool = False) -> None:
     """
     if is_plain(subject):
         return
-    if len(subject) > _MAX_SUBJECT:
-        msg = f"the subject {subject[:40]!r}... has {len(subject)} characters; at most {_MAX_SUBJECT} are taken"
+    size = _bytes(subject)
+    if size < 0:
+        msg = f"{subject[:40]!r} is not a subject: it has half of a character (a surrogate)"
+        raise BusRefused(msg)
+    if size > _MAX_SUBJECT:
+        msg = f"the subject {subject[:40]!r}... has {size} bytes; at most {_MAX_SUBJECT} are taken"
         raise BusRefused(msg)
     tokens = subject.split(".")
     for index, token in enumerate(tokens):
@@ -80,32 +97,84 @@ def check_headers(headers: Headers) -> None:
     """Refuse headers that cannot be written to the wire.
 
     Raises:
-        BusRefused: A name is no token, or a value has a line break.
+        BusRefused: A name is no token, or a value has a line break or half of a character.
     """
     for key, value in headers.items():
-        if not _HEADER_KEY.fullmatch(key) or "\r" in value or "\n" in value:
-            msg = f"the header {key!r} has a name that is no token, or a value with a line break"
+        is_text = value.isascii() or _bytes(value) >= 0
+        if not _HEADER_KEY.fullmatch(key) or "\r" in value or "\n" in value or not is_text:
+            msg = (
+                f"the header {key!r} has a name that is no token, or a value with a line break or half of a character"
+                " (a surrogate)"
+            )
             raise BusRefused(msg)
 
 
-def check_keys(pattern: str) -> None:
+def check_name(kind: str, name: str) -> None:
+    r"""Refuse the name of a stream, a consumer or a bucket that a server would take for something else.
+
+    It is a token of the subjects that the server is asked on, and a bad one would end the connection.
+
+    Args:
+        kind: What it is the name of, for people.
+        name: The name.
+
+    Raises:
+        BusRefused: It is empty or too long, or has whitespace, a control character, or one of ``.*>/\``.
+    """
+    if not 0 < _bytes(name) <= _MAX_NAME or not _NAME.fullmatch(name):
+        msg = (
+            f"{name[:40]!r} is no name of a {kind}: it may have {_MAX_NAME} bytes, and no whitespace, control character"
+            " or any of .*>/\\"
+        )
+        raise BusRefused(msg)
+
+
+def check_consumer(stream: str, durable: str) -> None:
+    """Refuse what cannot be the names of a stream and of its consumer; see :func:`check_name`."""
+    check_name("stream", stream)
+    check_name("consumer", durable)
+
+
+def check_topology(topology: Topology) -> None:
+    """Refuse a declaration that no server can take.
+
+    Raises:
+        BusRefused: A name or a subject of it cannot be one.
+    """
+    for stream in topology.streams:
+        check_name("stream", stream.name)
+        for subject in stream.subjects:
+            check_subject(subject, wildcards=True)
+    for consumer in topology.consumers:
+        check_consumer(consumer.stream, consumer.durable)
+        check_subject(consumer.filter_subject, wildcards=True)
+    for bucket in topology.buckets:
+        check_name("bucket", bucket.name)
+
+
+def check_keys(bucket: str, pattern: str) -> None:
     """Refuse a pattern that keys of a bucket cannot match.
 
     Raises:
-        BusRefused: A part of it is neither a part of a key nor ``*`` nor a last ``>``.
+        BusRefused: A part of it is neither a part of a key nor ``*`` nor a last ``>``, or no bucket is called that.
     """
     check_subject(pattern, wildcards=True)
-    check_key(pattern.replace("*", "x").replace(">", "x"))
+    check_key(bucket, pattern.replace("*", "x").replace(">", "x"))
 
 
-def check_key(key: str) -> None:
+def check_key(bucket: str, key: str) -> None:
     """Refuse a key that a bucket cannot hold.
 
     Raises:
-        BusRefused: It has other characters than ``-/_=.a-zA-Z0-9``, or a dot at an end or beside another.
+        BusRefused: It has other characters than ``-/_=.a-zA-Z0-9``, a dot at an end or beside another, or is too long;
+            or no bucket is called that.
     """
-    if not _KEY.fullmatch(key):
-        msg = f"{key!r} is not a key: it may have letters, digits and -/_=. with no empty part between dots"
+    check_name("bucket", bucket)
+    if len(key) > _MAX_SUBJECT or not _KEY.fullmatch(key):
+        msg = (
+            f"{key[:40]!r} is not a key: it may have {_MAX_SUBJECT} letters, digits and -/_=. with no empty part"
+            " between dots"
+        )
         raise BusRefused(msg)
 
 

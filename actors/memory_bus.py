@@ -16,13 +16,16 @@ from actors._memory_store import MSG_ID
 from actors._memory_watch import MemoryWatch
 from actors._subjects import (
     MAX_PAYLOAD,
+    check_consumer,
     check_headers,
     check_key,
     check_keys,
+    check_name,
     check_queue,
     check_revision,
     check_size,
     check_subject,
+    check_topology,
     matches,
 )
 from agentrt.config import BusConfig
@@ -144,6 +147,7 @@ class MemoryBus(MemoryLink):
     @asynccontextmanager
     async def consume(self, stream: str, durable: str, *, batch: int = 1) -> AsyncIterator[MemoryConsumer]:  # noqa: ARG002
         """Open a pull; see :meth:`agentrt.ports.Bus.consume`. Nothing is asked for ahead, whatever *batch* is."""
+        check_consumer(stream, durable)
         consumer = MemoryConsumer(self, (stream, durable))
         self._consumers.add(consumer)
         try:
@@ -154,6 +158,7 @@ class MemoryBus(MemoryLink):
 
     async def depth(self, stream: str, durable: str, *, timeout: float = 5.0) -> int:
         """Messages that wait for this consumer or are in hand."""
+        check_consumer(stream, durable)
 
         def depth() -> int:
             return self.broker.consumers[stream, durable].depth()
@@ -162,6 +167,8 @@ class MemoryBus(MemoryLink):
 
     async def browse(self, stream: str, subject: str, limit: int = 100) -> Sequence[BusMessage]:
         """Read stored messages and leave them there; see :meth:`agentrt.ports.Bus.browse`."""
+        check_name("stream", stream)
+        check_subject(subject, wildcards=True)
 
         def browse() -> list[BusMessage]:
             found = [held.message for held in self.broker.streams[stream].messages()]
@@ -173,14 +180,14 @@ class MemoryBus(MemoryLink):
 
     async def create(self, bucket: str, key: str, value: bytes, *, timeout: float = 30.0) -> int:
         """Create a key; see :meth:`agentrt.ports.Bus.create`."""
-        check_key(key)
+        check_key(bucket, key)
         return await self._insist(
             f"creating {key!r} in {bucket!r}", lambda: self.broker.buckets[bucket].create(key, value), timeout
         )
 
     async def update(self, bucket: str, key: str, value: bytes, revision: int, *, timeout: float = 30.0) -> int:
         """Write a key that nobody else has written; see :meth:`agentrt.ports.Bus.update`."""
-        check_key(key)
+        check_key(bucket, key)
         check_revision(key, revision)
         return await self._insist(
             f"updating {key!r} in {bucket!r}",
@@ -190,32 +197,33 @@ class MemoryBus(MemoryLink):
 
     async def put(self, bucket: str, key: str, value: bytes, *, timeout: float = 30.0) -> int:
         """Write a key, whatever is there; return its revision."""
-        check_key(key)
+        check_key(bucket, key)
         return await self._insist(
             f"writing {key!r} in {bucket!r}", lambda: self.broker.buckets[bucket].put(key, value), timeout
         )
 
     async def get(self, bucket: str, key: str, *, timeout: float = 30.0) -> tuple[bytes, int] | None:
         """Read a key: its value and revision, or None."""
-        check_key(key)
+        check_key(bucket, key)
         return await self._insist(
             f"reading {key!r} in {bucket!r}", lambda: self.broker.buckets[bucket].get(key), timeout
         )
 
     async def delete(self, bucket: str, key: str, *, timeout: float = 30.0) -> None:
         """Delete a key; nothing happens where there is none."""
-        check_key(key)
+        check_key(bucket, key)
         await self._insist(f"deleting {key!r} in {bucket!r}", lambda: self.broker.buckets[bucket].delete(key), timeout)
 
     @asynccontextmanager
     async def watch(self, bucket: str, pattern: str = ">") -> AsyncIterator[MemoryWatch]:
         """Watch keys; see :meth:`agentrt.ports.Bus.watch`."""
-        check_keys(pattern)
+        check_keys(bucket, pattern)
         await trio.lowlevel.checkpoint()
         yield MemoryWatch(self, bucket, pattern)
 
     async def compare(self, topology: Topology, *, timeout: float = 30.0) -> Sequence[Finding]:
         """Compare what is declared with what is there; see :meth:`agentrt.ports.Bus.compare`."""
+        check_topology(topology)
         return await self._insist("comparing what is declared", lambda: self.broker.compare(topology), timeout)
 
 

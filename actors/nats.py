@@ -21,7 +21,17 @@ from actors._nats_permissions import permissions
 from actors._nats_requests import ConnectionLost
 from actors._nats_settings import Credentials, NatsSettings, NatsStatistics, no_trouble
 from actors._nats_subscription import Subscription
-from actors._subjects import check_headers, check_queue, check_size, check_subject, is_plain, payload_size
+from actors._subjects import (
+    check_consumer,
+    check_headers,
+    check_name,
+    check_queue,
+    check_size,
+    check_subject,
+    check_topology,
+    is_plain,
+    payload_size,
+)
 from agentrt.config import BusConfig
 from agentrt.kernel import Actor
 from agentrt.ports import BusError, BusMessage, BusRefused, BusUnavailable, Finding, Headers, Topology
@@ -65,6 +75,7 @@ class NatsBus(NatsKeys):
 
     def declare(self, topology: Topology) -> None:
         """Add to what has to exist; the bus is not ready until it does."""
+        check_topology(topology)
         self.link.declare(topology)
 
     # Core
@@ -170,6 +181,7 @@ class NatsBus(NatsKeys):
     @asynccontextmanager
     async def consume(self, stream: str, durable: str, *, batch: int = 1) -> AsyncIterator[PullConsumer]:
         """Open a pull; see :meth:`agentrt.ports.Bus.consume`."""
+        check_consumer(stream, durable)
         link = self.link
         specs = {(spec.stream, spec.durable): spec for spec in link.topology.consumers}
         spec = specs.get((stream, durable))
@@ -192,12 +204,15 @@ class NatsBus(NatsKeys):
 
     async def depth(self, stream: str, durable: str, *, timeout: float = 5.0) -> int:
         """Messages that wait for this consumer or are in hand."""
+        check_consumer(stream, durable)
         answer = await self._api(f"depth of {durable!r}", f"CONSUMER.INFO.{stream}.{durable}", timeout=timeout)
         info = answer.accepted()
         return int(info["num_pending"]) + int(info["num_ack_pending"])
 
     async def browse(self, stream: str, subject: str, limit: int = 100) -> Sequence[BusMessage]:
         """Read stored messages and leave them there; see :meth:`agentrt.ports.Bus.browse`."""
+        check_name("stream", stream)
+        check_subject(subject, wildcards=True)
         found: list[BusMessage] = []
         left = Left(_BROWSE_TIMEOUT)
         sequence = 1
@@ -212,6 +227,7 @@ class NatsBus(NatsKeys):
 
     async def compare(self, topology: Topology, *, timeout: float = 30.0) -> Sequence[Finding]:
         """Compare what is declared with what is there; see :meth:`agentrt.ports.Bus.compare`."""
+        check_topology(topology)
         what = "comparing what is declared with what is there"
         link = self.link
 

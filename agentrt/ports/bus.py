@@ -144,7 +144,11 @@ class Bus(Protocol):
         """Wait until :attr:`is_ready`."""
 
     def declare(self, topology: Topology) -> None:
-        """Add to what has to exist; ensured before the bus becomes ready (again)."""
+        """Add to what has to exist; ensured before the bus becomes ready (again).
+
+        Raises:
+            BusRefused: No stream, consumer or bucket can be called that, or a subject is none.
+        """
 
     async def publish(self, subject: str, body: bytes, headers: Headers | None = None) -> None:
         """Publish without an answer. While disconnected it is buffered, up to a bound in bytes.
@@ -202,7 +206,11 @@ class Bus(Protocol):
         ...
 
     def consume(self, stream: str, durable: str, *, batch: int = 1) -> AbstractAsyncContextManager[Consumer]:
-        """Open a pull on a durable consumer that asks for at most *batch* messages ahead."""
+        """Open a pull on a durable consumer that asks for at most *batch* messages ahead.
+
+        Raises:
+            BusRefused: No stream or consumer can be called that.
+        """
         ...
 
     async def create(self, bucket: str, key: str, value: bytes, *, timeout: float = 30.0) -> int:

@@ -72,7 +72,8 @@ def run_bus(nats_way: str) -> Run:
     async def run(server: RealServer, **settings: Any) -> AsyncIterator[Running]:
         settings.setdefault("credentials", server.credentials)
         settings.setdefault("is_public", nats_way == "public")
-        running = Running(NatsBus(NatsSettings(url=server.url, **settings)), [])
+        settings.setdefault("url", server.url)
+        running = Running(NatsBus(NatsSettings(**settings)), [])
         stream = EventStream()
         stream.listen(running.events.append)
         root = SupervisorSpec(

@@ -482,7 +482,7 @@ async def test_a_key_ends_with_its_bucket_s_ttl(open_bus: Open):
         await bus.create("leases", "head", b"you")
 
 
-@pytest.mark.parametrize("subject", ["", "a..b", "a b", "a.*", "a.>", "a\r\nPUB b 0", "x" * 2000])
+@pytest.mark.parametrize("subject", ["", "a..b", "a b", "a.*", "a.>", "a\r\nPUB b 0", "x" * 2000, "ü" * 600, "a\ud800"])
 async def test_a_subject_that_cannot_be_published_to_is_refused(open_bus: Open, subject: str):
     """It would end the connection of everybody who shares it; nothing of it reaches the wire."""
     async with open_bus() as bus:
@@ -493,6 +493,49 @@ async def test_a_subject_that_cannot_be_published_to_is_refused(open_bus: Open, 
         assert bus.is_ready
 
 
+@pytest.mark.parametrize("subject", ["ü" * 600, "a\ud800"])
+async def test_a_subscription_that_a_connection_would_die_of_is_refused(open_bus: Open, subject: str):
+    """It would be opened again on each connection, which dies of it in its turn; what counts is bytes."""
+    async with open_bus() as bus:
+        with pytest.raises(BusRefused):
+            async with bus.subscribe(subject):
+                pytest.fail("it was opened")
+        assert bus.is_ready
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a.b", "*", ">", "a/b", "T\r\nPING", "n" * 256, "a\ud800"])
+async def test_a_name_that_cannot_be_is_refused(open_bus: Open, name: str):
+    """As a part of the subject that a server is asked on it would ask for something else, or end the connection."""
+    declared = (
+        Topology((StreamSpec(name, ("n.>",)),)),
+        Topology((), (ConsumerSpec("TASKS", name, "n.>"),)),
+        Topology((), (), (BucketSpec(name),)),
+    )
+    async with open_bus() as bus:
+        for names in ((name, "editor"), ("TASKS", name)):
+            with pytest.raises(BusRefused):
+                async with bus.consume(*names):
+                    pytest.fail("it was opened")
+            with pytest.raises(BusRefused):
+                await bus.depth(*names)
+        with pytest.raises(BusRefused):
+            await bus.browse(name, ">")
+        for work in (bus.get, bus.delete):
+            with pytest.raises(BusRefused):
+                await work(name, "k")
+        with pytest.raises(BusRefused):
+            await bus.put(name, "k", b"")
+        with pytest.raises(BusRefused):
+            async with bus.watch(name):
+                pytest.fail("it was opened")
+        for topology in declared:
+            with pytest.raises(BusRefused):
+                bus.declare(topology)
+            with pytest.raises(BusRefused):
+                await bus.compare(topology)
+        assert bus.is_ready
+
+
 async def test_a_header_with_a_line_break_is_refused(open_bus: Open):
     """A value must not become a header of its own."""
     async with open_bus() as bus:
@@ -500,6 +543,8 @@ async def test_a_header_with_a_line_break_is_refused(open_bus: Open):
             await bus.publish("t.x", b"", {"A": "b\r\nC: d"})
         with pytest.raises(BusRefused):
             await bus.publish("t.x", b"", {"a b": "c"})
+        with pytest.raises(BusRefused):
+            await bus.publish("t.x", b"", {"A": "half \ud800"})
 
 
 async def test_a_message_that_is_too_large_is_refused(open_bus: Open):
@@ -513,7 +558,7 @@ async def test_a_message_that_is_too_large_is_refused(open_bus: Open):
         assert await bus.store(HIGH, b"x" * 1024 * 1000, msg_id="1") is True
 
 
-@pytest.mark.parametrize("key", ["", "a b", ".a", "a.", "a..b", "a*", ">"])
+@pytest.mark.parametrize("key", ["", "a b", ".a", "a.", "a..b", "a*", ">", "k" * 2000])
 async def test_a_key_that_cannot_be_is_refused(open_bus: Open, key: str):
     """Also on reading: it would read other keys."""
     async with open_bus() as bus:
