@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import attrs
 
-from agentrt.ports import BucketSpec, BusMessage, ConsumerSpec, Headers, StreamSpec, Topology
+from actors._nats_frames import read_headers
+from agentrt.ports import BucketSpec, BusMessage, ConsumerSpec, StreamSpec, Topology
 
 API = "$JS.API."
 ACK = "$JS.ACK."
@@ -23,11 +24,15 @@ KV_OPERATION = "KV-Operation"
 # The server's error codes (server/errors.json of nats-server).
 _CONSUMER_NOT_FOUND = 10014
 _NO_MESSAGE = 10037
+_PURGE_FAILED = 10051
 _STREAM_NOT_FOUND = 10059
 _STORE_FAILED = 10077
 _IN_PROCESS = 10158
 _NO_ROOM = frozenset({10023, 10047})
 _WRONG_LAST = frozenset({10071, 10164})
+
+# A subject that no stream takes, and so has nothing of.
+_NOWHERE = "agentrt-stores-nothing-here"
 
 _UNAVAILABLE = 503
 _OLD_ACK_TOKENS = 9
@@ -111,6 +116,10 @@ class ApiError(Exception):
         return self.number in _WRONG_LAST
 
 
+class StoreBroken(ApiError):
+    """A stream that is there and stores nothing, until its server is started anew."""
+
+
 def read(answer: Answered) -> dict[str, Any]:
     """Return what JetStream answered.
 
@@ -172,6 +181,11 @@ class Asset:
         return f"STREAM.CREATE.{self.path}"
 
     @property
+    def purge(self) -> str:
+        """The method of the API that purges it, where it is no consumer."""
+        return f"STREAM.PURGE.{self.path}"
+
+    @property
     def update(self) -> str:
         """The method of the API that changes it."""
         return self.create if self.kind == "consumer" else f"STREAM.UPDATE.{self.path}"
@@ -220,6 +234,26 @@ async def update(ask: Ask, asset: Asset, there: dict[str, Any]) -> dict[str, Any
         ApiError: The server refused; says which stream, consumer or bucket.
     """
     return await _named(asset, call(ask, asset.update, _wrapped(asset, {**there, **asset.config})))
+
+
+async def try_store(ask: Ask, asset: Asset) -> None:
+    """Ask whether a stream can write, and change nothing: what is purged is a subject that it does not have.
+
+    A server that once failed to write to a stream's files stores nothing in it any more until it is started anew, also
+    when the disk is well again. It answers each publish with silence, and all that one may ask about the stream as if
+    nothing were; but it refuses to purge (nats-server 2.15.1; where nothing matches, that takes no time).
+
+    Raises:
+        StoreBroken: It cannot; says why, and what to do.
+        ApiError: The server refused, or does not say.
+    """
+    try:
+        await call(ask, asset.purge, {"filter": _NOWHERE})
+    except ApiError as error:
+        if error.number != _PURGE_FAILED:
+            raise
+        advice = "see to the server's disk, then start the server anew"
+        raise StoreBroken(error.code, error.number, f"{asset} stores nothing: {error.description}; {advice}") from error
 
 
 async def _named(asset: Asset, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
@@ -319,14 +353,8 @@ def read_stored(found: dict[str, Any]) -> Stored:
     """Read the answer to ``STREAM.MSG.GET``."""
     message = found["message"]
     body = base64.b64decode(message.get("data", ""))
-    headers = _read_headers(base64.b64decode(message.get("hdrs", "")))
+    headers = read_headers(base64.b64decode(message.get("hdrs", "")))
     return Stored(message["seq"], BusMessage(message["subject"], body, headers))
-
-
-def _read_headers(raw: bytes) -> Headers:
-    lines = raw.decode("utf-8", "replace").split("\r\n")[1:]
-    pairs = (line.partition(":") for line in lines if ":" in line)
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 class Origin(NamedTuple):

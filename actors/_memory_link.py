@@ -125,6 +125,9 @@ class MemoryLink:
     def detach(self) -> None:
         """Disconnect: the actor that drives it ends."""
         self.broker.detach(self.ensure)
+        if self._buffer:
+            reason = "published while disconnected, and not sent before the connection was stopped"
+            self._say("bus_messages_unsent", count=len(self._buffer), bytes=self._buffered, reason=reason)
         self._emit = None
         self._close("stopped")
 

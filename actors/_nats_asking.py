@@ -17,7 +17,7 @@ from actors._nats_client import NatsClient
 from actors._nats_frames import Message
 from actors._nats_fullness import Fullness
 from actors._nats_ledger import Ledger
-from actors._nats_requests import ConnectionLost, Unanswered
+from actors._nats_requests import ConnectionLost, NotSent, Unanswered
 from actors._nats_settings import no_trouble
 from actors._subjects import MAX_PAYLOAD, check_size, payload_size
 from agentrt.policy import Backoff
@@ -25,6 +25,9 @@ from agentrt.ports import BusRefused, BusUnavailable, Headers, NoResponders, Sto
 
 # An answer that did not come for so long is asked for again: a server that has too much to do drops requests.
 _TRY = 5.0
+# Where nothing was said for so long to what was to be stored, the stream is asked about.
+_LONG = 1.0
+_MAX_SILENT = 64
 #: Seconds between two looks at what waits.
 TICK = 1.0
 # A timeout of so long may be kept a tick late.
@@ -91,6 +94,9 @@ class Asking:
         #: Called where something should be looked for.
         self.on_nudge: Callable[[], None] = nothing
         self._nudged = Flag()
+        #: Why nothing is stored until the server is started anew; empty where it is, as far as is known.
+        self.broken = ""
+        self._silent: set[str] = set()
         self._jitter: Callable[[], float] = random.random
 
     def nudge(self) -> None:
@@ -121,6 +127,7 @@ class Asking:
 
         async def once(client: NatsClient, due: float) -> Answer:
             nonlocal repeated
+            since = trio.current_time()
             if size > self.max_payload:
                 check_size(subject, body, headers, self.max_payload)
             try:
@@ -134,11 +141,19 @@ class Asking:
                 if error.is_transient:
                     raise
                 return Answer(what, {}, error, repeated)
-            except (ConnectionLost, Unanswered, trio.Cancelled):
-                repeated = True
+            except (ConnectionLost, Unanswered, trio.Cancelled) as error:
+                repeated = repeated or not isinstance(error, NotSent)
+                if not isinstance(error, ConnectionLost) and trio.current_time() - since >= _LONG:
+                    self._suspect(subject)
                 raise
 
         return await self._insist(what, once, self.ready, timeout)
+
+    def _suspect(self, subject: str) -> None:
+        """Remember that no answer came where something was to be stored, and have it looked at."""
+        if not subject.startswith(jetstream.API) and len(self._silent) < _MAX_SILENT:
+            self._silent.add(subject)
+            self.nudge()
 
     async def request(
         self, what: str, subject: str, body: bytes, headers: Headers | None = None, *, timeout: float
@@ -168,18 +183,23 @@ class Asking:
     async def _ask_once(
         self, what: str, subject: str, body: bytes, headers: Headers | None, due: float, trouble: _Trouble
     ) -> Message | None:
-        while (client := self.client) is None:
-            trouble.text = trouble.text or self.connection_trouble
-            await self.linked.wait()
-        trouble.text = "no answer"
-        if headers or len(body) > self.max_payload:
-            check_size(subject, body, headers, self.max_payload)
-        try:
-            return await client.request(subject, body, headers, due=due)
-        except Unanswered:
-            return None
-        except ConnectionLost as lost:
-            raise self._given_up(BusUnavailable(f"{what}: {lost}; it was sent, and may have been done")) from None
+        while True:
+            while (client := self.client) is None:
+                trouble.text = trouble.text or self.connection_trouble
+                await self.linked.wait()
+            trouble.text = "no answer"
+            if headers or len(body) > self.max_payload:
+                check_size(subject, body, headers, self.max_payload)
+            try:
+                return await client.request(subject, body, headers, due=due)
+            except NotSent as lost:
+                trouble.text = str(lost)
+            except Unanswered:
+                return None
+            except ConnectionLost as lost:
+                raise self._given_up(BusUnavailable(f"{what}: {lost}; it was sent, and may have been done")) from None
+            # That one is about to be taken away, and the next one is asked.
+            await trio.lowlevel.checkpoint()
 
     async def _insist(self, what: str, once: _Once[_T], gate: Flag, timeout: float) -> _T:
         trouble = _Trouble()
@@ -218,9 +238,9 @@ class Asking:
 
     def _error_of(self, msg: str, trouble: _Trouble) -> BusUnavailable:
         # A server whose disk is full does not answer who wants to store something.
-        if trouble.is_full and (why := self.fullness.trouble):
+        if (trouble.is_full or self.broken) and (why := self.fullness.trouble):
             return StoreFull(f"{msg}: {why}")
-        msg = f"{msg} ({trouble.text or 'no answer'})"
+        msg = f"{msg} ({self.broken or trouble.text or 'no answer'})"
         return NoResponders(msg) if trouble.is_unanswered else BusUnavailable(msg)
 
     def _given_up(self, error: BusUnavailable) -> BusUnavailable:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
 from actors import _jetstream as jetstream
-from agentrt.ports import Difference, Finding, Json
+from actors._subjects import matches
+from agentrt.ports import BusRefused, Difference, Finding, Json
 
 if TYPE_CHECKING:
     from agentrt.ports import Topology
@@ -52,7 +53,14 @@ class Assets:
     _on_lost: Callable[[jetstream.Asset, int], None]
     _on_missing: Callable[[], None] | None = None
     _seen: dict[str, _Seen] = attrs.field(init=False, factory=dict)
+    _suspects: set[str] = attrs.field(init=False, factory=set)
+    _broken: set[str] = attrs.field(init=False, factory=set)
+    _may_try: bool = attrs.field(init=False, default=True)
     _turn: Iterator[int] = attrs.field(init=False, factory=itertools.count)
+
+    def suspect(self, subjects: Collection[str]) -> None:
+        """Record subjects on which something was to be stored and no answer came; who stores them is asked about it."""
+        self._suspects.update(subjects)
 
     async def ensure(self, ask: jetstream.Ask, topology: Topology) -> None:
         """Create or update all that is declared, or see that it was; what is there stays.
@@ -77,6 +85,7 @@ class Assets:
             else:
                 info = await self._set_right(ask, asset, info)
             self._note(asset, info)
+        await self._try_suspects(ask, topology)
 
     async def _set_right(self, ask: jetstream.Ask, asset: jetstream.Asset, info: dict[str, Any]) -> dict[str, Any]:
         found = next(differences(asset.config, info["config"]), None)
@@ -92,6 +101,7 @@ class Assets:
         """Ask for a sign of life, by way of the next thing that is declared; where it is gone, make it again.
 
         Raises:
+            StoreBroken: A stream stores nothing.
             ApiError: JetStream is not there, or refused.
         """
         declared = jetstream.assets(topology)
@@ -100,20 +110,55 @@ class Assets:
             return
         asset = declared[next(self._turn) % len(declared)]
         try:
-            self._note(asset, await jetstream.look(ask, asset))
+            info = await jetstream.look(ask, asset)
         except jetstream.ApiError as error:
             if not error.is_gone:
                 raise
             # Where one thing was deleted, others may be too.
             await self.ensure(ask, topology)
+            return
+        if self._note(asset, info):
+            # Whoever made it again may have made something else.
+            await self.ensure(ask, topology)
+            return
+        if info["config"].get("num_replicas", 1) == 1:
+            await self._try_store(ask, asset)
+        await self._try_suspects(ask, topology)
 
-    def _note(self, asset: jetstream.Asset, info: dict[str, Any]) -> None:
+    async def _try_suspects(self, ask: jetstream.Ask, topology: Topology) -> None:
+        """Ask about each stream in which something was to be stored, and no answer came; and, until it can, again."""
+        suspects, self._suspects = self._suspects, set()
+        for asset in jetstream.assets(topology):
+            takes = asset.config.get("subjects", ())
+            if str(asset) in self._broken or any(matches(pattern, one) for one in suspects for pattern in takes):
+                await self._try_store(ask, asset)
+
+    async def _try_store(self, ask: jetstream.Ask, asset: jetstream.Asset) -> None:
+        """Ask whether a stream can write, where this one may; what the server says to that besides is no trouble."""
+        if asset.kind == "consumer" or self._on_missing is not None or not self._may_try:
+            return
+        self._broken.discard(str(asset))
+        try:
+            await jetstream.try_store(ask, asset)
+        except jetstream.StoreBroken:
+            self._broken.add(str(asset))
+            raise
+        except jetstream.ApiError:
+            return
+        except BusRefused:
+            # Its user may not; to ask again would have the server complain of each time.
+            self._may_try = False
+
+    def _note(self, asset: jetstream.Asset, info: dict[str, Any]) -> bool:
+        """Remember what was seen; return whether it is another one than before."""
         created = str(info.get("created", ""))
         messages = int(info.get("state", {}).get("messages", info.get("num_pending", 0)))
         seen = self._seen.get(str(asset))
-        if seen is not None and created != seen.created:
+        is_another = seen is not None and created != seen.created
+        if seen is not None and is_another:
             self._on_lost(asset, seen.messages)
         self._seen[str(asset)] = _Seen(created, messages)
+        return is_another
 
 
 async def answers(ask: jetstream.Ask, topology: Topology) -> None:

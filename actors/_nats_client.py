@@ -25,7 +25,7 @@ from actors._nats_frames import Message, encode
 from actors._nats_internals import PrivateWire, Sink, Wire, why_not_private
 from actors._nats_login import options
 from actors._nats_public import PublicWire
-from actors._nats_requests import ConnectionLost, Request, Unanswered
+from actors._nats_requests import ConnectionLost, NotSent, Request, Unanswered
 from actors._nats_settings import Login, NatsSettings
 from actors._nats_shared import open_shared
 from agentrt.policy import PoolServer
@@ -235,11 +235,12 @@ class NatsClient:
 
         Raises:
             ConnectionLost: The connection ended first.
+            NotSent: It had ended before.
             Unanswered: It was due, and :meth:`give_up` was called.
             BusRefused: The server does not allow this subject.
         """
         if not self._open:
-            raise ConnectionLost(self.reason)
+            raise NotSent(self.reason)
         if self._deaf is not None:
             # The answer could not be received.
             raise self._deaf

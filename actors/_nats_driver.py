@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from actors import _jetstream as jetstream
 from actors._nats_asking import TICK, nothing
-from actors._nats_assets import Assets, Look, answers
 from actors._nats_client import NatsClient, describe
 from actors._nats_link import NatsLink
 from actors._nats_moving import Moving
 from actors._nats_requests import ConnectionLost
 from actors._nats_shared import Beat, current_shared
-from agentrt.policy import Departure, Health, PoolServer, ProbeHealth, ReconnectBackoff, ServerPool, Whereabouts
-from agentrt.ports import BusRefused, Topology
+from actors._nats_upkeep import Upkeep
+from agentrt.policy import Health, PoolServer, ProbeHealth, ReconnectBackoff, ServerPool
 
 if TYPE_CHECKING:
     from actors._nats_settings import NatsSettings
@@ -25,11 +23,11 @@ if TYPE_CHECKING:
 
 # Messages flow although JetStream is slow to say what it has.
 _FLOW_ANYWAY = 2.0
+# What was published goes out before an end that was asked for: so long for each part of it, and for all.
 _LAST_FLUSH = 1.0
-_JETSTREAM_RETRY = 0.5
+_LAST_WORDS = 3.0
 # One try gets so long at least, however many servers there are.
 _LEAST = 0.1
-_ASK_AGAIN = 0.5
 
 
 @attrs.define
@@ -49,24 +47,18 @@ class _Serving:
     Args:
         client: The connection.
         health: How it answers its probes.
-        nursery: Where a task is started when one is needed.
         outage: What it ends.
         has_subscribed: Whether the server has taken what is subscribed.
         is_to_flow: Whether messages are to flow as soon as it has.
         is_flowing: Whether messages flow.
-        is_settled: Whether it has all of that.
-        is_looking: Whether a task is about that now.
     """
 
     client: NatsClient
     health: ProbeHealth
-    nursery: trio.Nursery
     outage: _Outage
     has_subscribed: bool = False
     is_to_flow: bool = False
     is_flowing: bool = False
-    is_settled: bool = False
-    is_looking: bool = False
 
 
 @attrs.define
@@ -89,37 +81,39 @@ class Driver:
     jitter: Callable[[], float]
     backoff: ReconnectBackoff = attrs.field(factory=ReconnectBackoff)
     _pool: ServerPool = attrs.field(init=False)
-    _assets: Assets = attrs.field(init=False)
     _flowing_since: float | None = attrs.field(init=False, default=None)
     _lost: Event | None = attrs.field(init=False, default=None)
     _public_told: bool = attrs.field(init=False, default=False)
     _moving: Moving = attrs.field(init=False)
-    _departure: Departure = attrs.field(init=False)
+    _upkeep: Upkeep = attrs.field(init=False)
     _serving: _Serving | None = attrs.field(init=False, default=None)
+    _kept_at: float = attrs.field(init=False, default=0.0)
 
     def __attrs_post_init__(self) -> None:
         """Begin with what is configured and with nothing seen."""
         self._pool = ServerPool(tuple(PoolServer(url) for url in self.settings.servers))
-        keeper = self.link.keeper
-        self._assets = Assets(self._tell_asset_lost, None if keeper is None else keeper.nudge)
         self._moving = Moving(self.link, self._pool, self._attempt, self.emit, self.jitter, self.backoff)
-        self._departure = Departure(self.settings.probe_limit)
+        self._upkeep = Upkeep(self.settings, self.link, self._moving, self.emit, self.jitter, self._looked)
 
     async def run(self) -> None:
         """Keep the bus connected until cancelled."""
         self.link.driven(self.jitter)
-        beat = Beat(current_shared().timers, min(TICK, self.settings.probe_limit / 4), self._housekeep)
+        self._kept_at = trio.current_time()
+        beat = Beat(current_shared().timers, self._tick, self._housekeep)
         try:
             await self._keep_connected()
         finally:
             beat.cancel()
             self._housekeep()
             await self._moving.discard()  # noqa: ASYNC102 - it shields itself, with a deadline.
+            self._tell_unsent()
 
-    def _tell_asset_lost(self, asset: jetstream.Asset, messages: int) -> None:
-        reason = f"deleted, or lost with the server's store; made again, held about {messages} messages when last seen"
-        self.emit("jetstream_asset_lost", what=str(asset), messages=messages, reason=reason)
-        self.link.renew(asset)
+    def _tell_unsent(self) -> None:
+        """Say what nobody sends any more, unless the connection is driven again."""
+        outbox = self.link.outbox
+        if outbox.count:
+            reason = "published, and not known to have reached the server before the connection was stopped"
+            self.emit("bus_messages_unsent", count=outbox.count, bytes=outbox.size, reason=reason)
 
     async def _keep_connected(self) -> None:
         outage = _Outage(trio.current_time())
@@ -133,11 +127,20 @@ class Driver:
             reason = await self._incarnation(outage)
             outage = self._next_outage(outage, reason)
 
+    @property
+    def _tick(self) -> float:
+        return min(TICK, self.settings.probe_limit / 4)
+
     def _housekeep(self) -> None:
         age, now = self.settings.publish_age, trio.current_time()
         self.link.housekeep(self.emit, now - age, age)
-        if self._serving is not None:
-            self._tend(self._serving, now)
+        late, self._kept_at = now - self._kept_at - self._tick, now
+        if self._serving is None:
+            return
+        if late > self._tick:
+            # The process stood, or somebody held it: answers may lie there that nobody could take.
+            self._serving.health.stood(now, late)
+        self._tend(self._serving, now)
 
     def _next_outage(self, outage: _Outage, reason: str) -> _Outage:
         now = trio.current_time()
@@ -229,9 +232,9 @@ class Driver:
         self.link.opened(client)
         health = ProbeHealth(self.settings.probe_limit)
         health.connected(trio.current_time())
-        self._departure.connected()
         async with trio.open_nursery() as nursery:
-            serving = _Serving(client, health, nursery, outage)
+            serving = _Serving(client, health, outage)
+            self._upkeep.begin(client, nursery)
             timers = current_shared().timers
             beat = Beat(timers, self.settings.probe_interval, lambda: self._probe(serving))
             flow_anyway = timers.at(timers.now() + _FLOW_ANYWAY, self._flow, serving)
@@ -239,7 +242,7 @@ class Driver:
                 client.on_leaving = lambda: nursery.start_soon(self._moving.leave, client)
                 if client.is_leaving:
                     client.on_leaving()
-                self.link.on_nudge = lambda: self._look_after_jetstream(serving)
+                self.link.on_nudge = self._upkeep.look
                 self._serving = serving
                 self._probe(serving)
                 await client.lost.wait()
@@ -251,13 +254,27 @@ class Driver:
                 nursery.cancel_scope.cancel()
 
     async def _end(self, client: NatsClient) -> None:
-        # Stopped in order: what was published goes out first. Returns at once where the connection is lost.
-        with trio.move_on_after(_LAST_FLUSH, shield=True):
-            await client.flush()
+        # Nothing of it takes time where the connection is lost.
+        with trio.move_on_after(_LAST_WORDS, shield=True):
+            await self._send_all(client)
         self.link.closed(client.reason or "stopped")
         with trio.CancelScope(shield=True):
             # Has a deadline of its own.
             await client.discard()
+
+    async def _send_all(self, client: NatsClient) -> None:
+        """Wait until the server has all that was published, for as long as it takes some of it."""
+        while True:
+            with trio.move_on_after(_LAST_FLUSH) as scope:
+                # It proves what was sent before it; what waits behind that is sent now.
+                await client.flush()
+            if scope.cancelled_caught or client.lost.is_set() or not self.link.outbox.count:
+                return
+
+    def _looked(self) -> None:
+        """JetStream was looked at, so that messages may flow."""
+        if self._serving is not None:
+            self._flow(self._serving)
 
     def _flow(self, serving: _Serving) -> None:
         if serving.is_flowing or serving.client.lost.is_set():
@@ -289,7 +306,7 @@ class Driver:
 
         serving.health.sent(trio.current_time())
         serving.client.ping(answered)
-        self._look_after_jetstream(serving)
+        self._upkeep.look()
 
     def _tend(self, serving: _Serving, now: float) -> None:
         client = serving.client
@@ -298,71 +315,6 @@ class Driver:
             client.lose(f"no probe was answered for {self.settings.probe_limit:g} s")
         client.give_up(now)
         self.link.tend(now)
-
-    def _look_after_jetstream(self, serving: _Serving) -> None:
-        if not serving.is_looking:
-            serving.is_looking = True
-            serving.nursery.start_soon(self._keep_jetstream, serving)
-
-    async def _keep_jetstream(self, serving: _Serving) -> None:
-        """Ensure the topology at first and where something was missing, until it is; else look for a sign of life."""
-        while True:
-            nudged, topology = self.link.take_nudge()
-            serving.is_settled = serving.is_settled and not nudged
-            since = trio.current_time()
-            look = self._assets.probe if serving.is_settled else self._assets.ensure
-            trouble, is_of_server = await self._try_jetstream(serving.client, topology, look)
-            serving.is_settled = not trouble
-            self._judge_server(serving, trouble, since if is_of_server else None)
-            self.link.jetstream_is(trouble, topology)
-            self._flow(serving)
-            if serving.is_settled and not self.link.is_nudged:
-                serving.is_looking = False
-                return
-            if not serving.is_settled:
-                with trio.move_on_after(_JETSTREAM_RETRY):
-                    await self.link.wait_nudge()
-
-    async def _try_jetstream(self, client: NatsClient, topology: Topology, look: Look) -> tuple[str, bool]:
-        """Look at JetStream; return what is wrong, or nothing, and whether another server may do without that."""
-        limit = self.settings.probe_limit
-
-        async def ask(subject: str, body: bytes) -> jetstream.Answered:
-            with trio.fail_after(limit):
-                while True:
-                    # A cluster that elects a leader drops what it is asked meanwhile. All of it may be asked twice.
-                    with trio.move_on_after(_ASK_AGAIN):
-                        return await client.request(subject, body)
-
-        try:
-            await look(ask, topology)
-        except jetstream.ApiError as error:
-            return str(error), error.is_of_server
-        except (BusRefused, ConnectionLost) as error:
-            return str(error), False
-        except trio.TooSlowError:
-            return f"JetStream did not answer for {limit:g} s", True
-        return "", False
-
-    def _judge_server(self, serving: _Serving, trouble: str, since: float | None) -> None:
-        """Look for another server where this one has had a trouble of its own for too long, since when if so."""
-        client, now, departure = serving.client, trio.current_time(), self._departure
-        if client.lost.is_set():
-            return
-        if since is None:
-            departure.well()
-            self._moving.stay()
-            return
-        departure.troubled(since)
-        if self._moving.is_searching or client.is_leaving or departure.verdict(now) is Whereabouts.STAY:
-            return
-        departure.looked(now, self.jitter())
-        serving.nursery.start_soon(self._moving.look_elsewhere, client, trouble, self._serves_jetstream)
-
-    async def _serves_jetstream(self, client: NatsClient) -> bool:
-        """Whether JetStream answers on a connection that may be moved to, for each thing that is declared."""
-        trouble, is_of_server = await self._try_jetstream(client, self.link.topology, answers)
-        return not trouble or not is_of_server
 
     def _down(self, outage: _Outage) -> float:
         return round(trio.current_time() - outage.since, 3)

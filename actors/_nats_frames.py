@@ -8,6 +8,9 @@ from agentrt.ports import Headers
 
 _VERSION = b"NATS/1.0"
 
+#: Where the server's inline status stands among headers: no header can be called that, so nobody else can say it.
+STATUS = ":status"
+
 
 class Message(NamedTuple):
     """A message as it came from the server; a tuple, because one is made for each that comes."""
@@ -20,7 +23,7 @@ class Message(NamedTuple):
     @property
     def status(self) -> str:
         """The server's inline status, such as ``503`` (nobody is there to answer); empty for a real message."""
-        return "" if self.body else self.headers.get("Status", "")
+        return "" if self.body else self.headers.get(STATUS, "")
 
 
 class Publish(NamedTuple):
@@ -51,9 +54,9 @@ def decode(frame: bytes) -> Publish:
 
 
 def read_headers(block: bytes) -> dict[str, str]:
-    """Read a block of headers; an inline status is ``Status``, and what stands behind it ``Description``.
+    """Read a block of headers, an inline status under :data:`STATUS` among them.
 
-    A name that is no ASCII word is left out, and what is no UTF-8 in a value is replaced.
+    A name that is no ASCII word is left out, and what is no UTF-8 in a value is replaced. A value keeps its blanks.
 
     Raises:
         ValueError: It is none.
@@ -65,14 +68,11 @@ def read_headers(block: bytes) -> dict[str, str]:
         msg = f"{block[:40]!r} is no block of headers"
         raise ValueError(msg)
     first, *lines = block.decode("utf-8", "replace").split("\r\n")
-    status, _, description = first[len(_VERSION) :].strip().partition(" ")
-    if status:
-        found["Status"] = status
-    if description:
-        found["Description"] = description
+    if status := first[len(_VERSION) :].strip().partition(" ")[0]:
+        found[STATUS] = status
     for line in lines:
         name, is_header, value = line.partition(":")
         name = name.strip()
-        if is_header and name.isascii() and not any(c.isspace() for c in name):
-            found[name] = value.strip()
+        if is_header and name and name.isascii() and not any(c.isspace() for c in name):
+            found[name] = value.removeprefix(" ")
     return found

@@ -116,6 +116,7 @@ class NatsLink(Settling):
     def closed(self, reason: str) -> None:
         """The connection ended."""
         self.client = None
+        self.broken = ""
         self.flowing.turn(on=False)
         self.connection_trouble = self.jetstream_trouble = reason
         self._ensured = None
@@ -166,6 +167,15 @@ class NatsLink(Settling):
         nudged = self._nudged.is_set
         self._nudged.turn(on=False)
         return nudged, self.topology
+
+    def take_silent(self) -> set[str]:
+        """Return the subjects that it was silent about; where somebody else makes what is declared, they look at it."""
+        silent, self._silent = self._silent, set()
+        if self.keeper is None or not silent:
+            return silent
+        self.keeper._silent |= silent  # noqa: SLF001 - of this class.
+        self.keeper.nudge()
+        return set()
 
     def jetstream_is(self, trouble: str, ensured: Topology) -> None:
         """Record what JetStream is like: *trouble* is empty where it answers and has all of *ensured*."""

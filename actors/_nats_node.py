@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
+import psutil
 import trio
 
 from actors._nats_binary import NAME, find_binary
@@ -77,6 +78,8 @@ class EmbeddedServer:
         self.has_answered = False
         #: Why it does not run now; empty where it does.
         self.trouble = "not started"
+        #: Why it stores nothing until it is started anew, as who uses it found; empty where that is not known.
+        self.broken = ""
         #: How full it was when that was last looked at.
         self.room: Room | None = None
         self._index = index
@@ -123,15 +126,31 @@ class EmbeddedServer:
 
     def status(self) -> ServerStatus:
         """Say how it is."""
-        reason = self.trouble or self.store_trouble
+        reason = self.trouble or self.store_trouble or self.broken
         told = reason or f"pid {self.pid}" + (f", {self.room}" if self.room is not None else "")
         return ServerStatus(self.name, self.url, self.pid, not reason, told)
 
-    async def wait_ready(self) -> None:
-        """Wait until it answers on its port."""
+    async def wait_ready(self, pid: int | None = None) -> None:
+        """Wait until it answers on its port.
+
+        Args:
+            pid: The process that has to be the one that listens there, and not another one that took the port.
+        """
         # There is no event to wait for: only the port tells.
-        while not await self.answers():  # noqa: ASYNC110
+        while not await self.answers() or not (pid is None or self._is_held_by(pid)):  # noqa: ASYNC110
             await trio.sleep(_POLL)
+
+    def _is_held_by(self, pid: int) -> bool:
+        try:
+            return any(
+                one.status == psutil.CONN_LISTEN and one.laddr.port == self.port
+                for one in psutil.Process(pid).net_connections("tcp")
+            )
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:
+            # A system that does not say; then its answer has to do.
+            return True
 
     async def answers(self) -> bool:
         """Ask whether it answers on its port, for a second at most."""
@@ -168,6 +187,8 @@ class EmbeddedServer:
         self._check_strangers()
         self.store.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
+        # What it says when it cannot even log is written there, too.
+        self.log_path.open("ab").close()
         # Made with its mode, so that the token is at no moment readable by others.
         self.config_path.unlink(missing_ok=True)
         with os.fdopen(os.open(self.config_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -246,6 +267,16 @@ class EmbeddedServers:
     def store_trouble(self) -> str:
         """Say why nothing can be stored, where a disk is full; else nothing."""
         return next((node.store_trouble for node in self.nodes if node.store_trouble), "")
+
+    def report_broken(self, why: str) -> None:
+        """Have the server that stores nothing any more started anew.
+
+        Args:
+            why: What a server said of that; of several it is the one whose files it names.
+        """
+        for node in self.nodes:
+            if len(self.nodes) == 1 or str(node.store) in why:
+                node.broken = why
 
     def checks(self) -> Mapping[str, tuple[bool, str]]:
         """Named checks: one for each server, bad where too few are left to store anything."""

@@ -23,6 +23,8 @@ def _methods(use: BusUse) -> Iterator[str]:
         yield asset.info
         if use.makes:
             yield from (asset.create, asset.update)
+            if asset.kind != "consumer":
+                yield asset.purge
     for stream, durable in use.consumes:
         yield f"{jetstream.NEXT}{stream}.{durable}"
     for bucket in use.reads:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from actors._nats_frames import Message, decode
+from actors._nats_frames import STATUS, Message, decode
 from actors._nats_internals import Guard, Sink
 
 # A flush that ends before its PONG comes kills the read loop when it does.
@@ -22,7 +22,8 @@ class PublicWire:
 
     What it cannot do as well: an error of the server that is not about permissions ends the connection, and its reason
     is all that is known; a read loop that died is found by the probe; a handshake that stopped half-way is given up; a
-    discarded connection to a peer that reads nothing keeps its socket until the system gives it up.
+    discarded connection to a peer that reads nothing keeps its socket until the system gives it up; blanks around the
+    value of a header are lost, and an empty message with a header ``Status`` is taken for the server's own word.
 
     Args:
         nc: The client object.
@@ -76,7 +77,10 @@ class PublicWire:
         number = next(self._numbers)
 
         async def take(raw: Any) -> None:
-            self._guard(lambda: sink(Message(raw.subject, raw.reply, raw.data, _plain(raw.headers))))
+            headers = _plain(raw.headers)
+            if not raw.data and "Status" in headers:
+                headers[STATUS] = headers.pop("Status")
+            self._guard(lambda: sink(Message(raw.subject, raw.reply, raw.data, headers)))
 
         async def subscribe() -> None:
             self._subscriptions[number] = await self._nc.subscribe(

@@ -14,6 +14,10 @@ class ConnectionLost(Exception):
     """The incarnation ended before it did what was asked; it may have been done."""
 
 
+class NotSent(ConnectionLost):
+    """The incarnation had ended before it was asked."""
+
+
 class Unanswered(Exception):
     """Nothing came within the time that it was given."""
 

@@ -25,6 +25,16 @@ def no_trouble() -> str:
     return ""
 
 
+def ignore(_why: str) -> None:
+    """Do nothing: somebody else's server is started anew by somebody else."""
+
+
+def _hide_logins(url: str) -> str:
+    """Write URLs without the users and passwords that may stand in them."""
+    schemes = ((server.partition("://")[0], server.rpartition("@")[2].rpartition("://")[2]) for server in _split(url))
+    return repr(",".join(f"{scheme}://{place}" for scheme, place in schemes))
+
+
 @attrs.frozen(kw_only=True)
 class NatsSettings:
     """Where to connect and how patient to be; seconds and bytes.
@@ -35,6 +45,7 @@ class NatsSettings:
         name: What the server calls this connection.
         inbox: What the subjects begin with on which it is answered.
         store_trouble: Says why the server stores nothing, where whoever runs it knows; else nothing.
+        on_broken: Told, over and over while it is so, why the server stores nothing until it is started anew.
         connect_timeout: For one attempt.
         probe_interval: Between two probes.
         probe_limit: Without an answered probe for so long, the connection is thrown away.
@@ -43,11 +54,12 @@ class NatsSettings:
         is_public: Use nats-py's public methods only, as with a release whose private parts are not known.
     """
 
-    url: str = attrs.field()
+    url: str = attrs.field(repr=_hide_logins)
     credentials: Credentials = _no_credentials
     name: str = "agentrt"
     inbox: str = "_INBOX"
     store_trouble: Callable[[], str] = no_trouble
+    on_broken: Callable[[str], None] = ignore
     connect_timeout: float = 15.0
     probe_interval: float = 2.0
     probe_limit: float = 5.0

@@ -19,7 +19,7 @@ from actors._nats_login import public_nkey
 from actors._nats_outbox import Outgoing
 from actors._nats_permissions import permissions
 from actors._nats_requests import ConnectionLost
-from actors._nats_settings import Credentials, NatsSettings, NatsStatistics, no_trouble
+from actors._nats_settings import Credentials, NatsSettings, NatsStatistics, ignore, no_trouble
 from actors._nats_subscription import Subscription
 from actors._subjects import (
     check_consumer,
@@ -266,6 +266,7 @@ class NatsConnection(Actor):
         inbox: str,
         keeper: NatsBus | None = None,
         store_trouble: Callable[[], str] = no_trouble,
+        on_broken: Callable[[str], None] = ignore,
     ) -> NatsBus:
         """Make the bus handle of one connection; see :class:`NatsBus`."""
         return NatsBus(
@@ -275,6 +276,7 @@ class NatsConnection(Actor):
                 name=name,
                 inbox=inbox,
                 store_trouble=store_trouble,
+                on_broken=on_broken,
                 connect_timeout=config.connect_timeout,
                 probe_interval=config.probe_interval,
                 probe_limit=config.probe_limit,

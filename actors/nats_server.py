@@ -23,6 +23,8 @@ __all__ = ["EmbeddedServer", "EmbeddedServers", "NatsServer", "ServerFailed", "S
 
 #: Seconds between two looks at a server that runs, and how many it may leave unanswered.
 _LOOK, _SILENT_LOOKS = 2.0, 3
+#: Seconds that one that starts may do nothing at all; one that reads a large store takes longer, and has much to do.
+_IDLE_START = 30.0
 _STOP_GRACE = 4.0
 _KILL_GRACE = 1.0
 # One that ran for so long is taken to have been well: the next restart is at once again.
@@ -53,6 +55,8 @@ class NatsServer(Actor):
     def __init__(self, server: EmbeddedServer) -> None:
         self._server = server
         self._announced = trio.Event()
+        # Why the present process was ended from here; empty where it was not.
+        self._useless = ""
         # A disk that hangs costs one thread, and not one more with each look.
         self._looks = trio.CapacityLimiter(1)
 
@@ -110,6 +114,7 @@ class NatsServer(Actor):
             return _Ended(None, f"cannot be started: {error.strerror or error}")
         try:
             server.pid = process.pid
+            self._useless = server.broken = ""
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch, process)
                 for stream in (process.stdout, process.stderr):
@@ -120,22 +125,35 @@ class NatsServer(Actor):
             server.pid = None
             server.trouble = "not running"
             await _end(process)  # noqa: ASYNC102 - it shields itself, with a deadline.
-        return _Ended(exit_code, f"exited with code {exit_code}")
+        how = f"was ended ({self._useless})" if self._useless else f"exited with code {exit_code}"
+        return _Ended(exit_code, how)
 
     async def _watch(self, process: ReapedProcess) -> None:
         """Announce the process when it answers, and kill it when it lives and is of no use."""
         server, began = self._server, trio.current_time()
-        await server.wait_ready()
-        server.has_answered, server.trouble = True, ""
-        self._announced.set()
-        milliseconds = round((trio.current_time() - began) * 1000)
-        self.emit("nats_server_started", pid=process.pid, port=server.port, milliseconds=milliseconds)
-        reason = await self._wait_useless()
-        self.emit("nats_server_unresponsive", pid=process.pid, reason=reason)
+        self._useless = await self._wait_started(process.pid)
+        if not self._useless:
+            server.has_answered, server.trouble = True, ""
+            self._announced.set()
+            milliseconds = round((trio.current_time() - began) * 1000)
+            self.emit("nats_server_started", pid=process.pid, port=server.port, milliseconds=milliseconds)
+            self._useless = await self._wait_useless(began)
+        self.emit("nats_server_unresponsive", pid=process.pid, reason=self._useless)
         process.signal(signal.SIGKILL)
 
-    async def _wait_useless(self) -> str:
-        """Wait until it does not answer, or goes on refusing what it could not write to a disk that was full."""
+    async def _wait_started(self, pid: int) -> str:
+        """Wait until it answers, and return nothing; or that it does not, and does nothing else either."""
+        server, used = self._server, -1.0
+        while True:
+            with trio.move_on_after(_IDLE_START):
+                await server.wait_ready(pid)
+                return ""
+            before, used = used, _used(pid)
+            if used <= before:
+                return f"it does not answer, and has done nothing for {_IDLE_START:g} s"
+
+    async def _wait_useless(self, began: float) -> str:
+        """Wait until it does not answer, or goes on refusing what it once could not write to its disk."""
         silent, was_full = 0, await self._is_full()
         while True:
             await trio.sleep(_LOOK)
@@ -146,6 +164,9 @@ class NatsServer(Actor):
             if was_full and not is_full:
                 return "the disk was full and has room again"
             was_full = is_full
+            # Where its disk is broken for good, others may use it for what needs none most of the time.
+            if self._server.broken and not is_full and trio.current_time() - began >= _GOOD_RUN:
+                return self._server.broken
 
     async def _is_full(self) -> bool:
         """Look whether the disk is full, and tell of it where it was not; a disk that hangs is not waited for."""
@@ -162,10 +183,19 @@ class NatsServer(Actor):
 
 async def _append(stream: trio.lowlevel.FdStream, path: Path) -> None:
     """Write what it says outside of its log, as where its configuration is wrong, into the log."""
-    with path.open("ab") as log:
-        async for chunk in stream:
+    async for chunk in stream:
+        # On a full disk its words are lost, and no more than these.
+        with contextlib.suppress(OSError), path.open("ab") as log:
             log.write(chunk)
-            log.flush()
+
+
+def _used(pid: int) -> float:
+    """Return the seconds of a processor that a process has used; 0 where it is gone."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 async def _end(process: ReapedProcess) -> None:

@@ -340,7 +340,8 @@ class _Builder:
 
         url = login.url
         if servers is not None:
-            url, settings["store_trouble"] = servers.url, servers.store_trouble
+            url = servers.url
+            settings |= {"store_trouble": servers.store_trouble, "on_broken": servers.report_broken}
         opened: Bus = self.batteries["nats"].open_handle(
             url=url, credentials=credentials, config=login, name=f"{self._config.fleet.name}-{name}", **settings
         )

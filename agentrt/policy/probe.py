@@ -66,6 +66,13 @@ class ProbeHealth:
             self._round_trip = now - self._sent_at
             self._sent_at = None
 
+    def stood(self, now: float, seconds: float) -> None:
+        """Record that nobody could listen for *seconds* until *now*, as where a process was stopped.
+
+        What the other side said meanwhile was not heard, and is not held against it.
+        """
+        self._heard_at = min(now, self._heard_at + seconds)
+
     def verdict(self, now: float) -> Health:
         """Return whether the connection answers."""
         return Health.UNHEALTHY if now >= self._heard_at + self.limit else Health.HEALTHY

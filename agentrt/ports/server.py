@@ -66,6 +66,10 @@ class Servers(Protocol):
         """Say why nothing can be stored, where that is known; else nothing."""
         ...
 
+    def report_broken(self, why: str) -> None:
+        """Say why one of them stores nothing until it is started anew, so that it is."""
+        ...
+
     def checks(self) -> Mapping[str, tuple[bool, str]]:
         """Named checks, each with a reason."""
         ...

@@ -230,6 +230,9 @@ class _NoServers:
         """There is room."""
         return ""
 
+    def report_broken(self, why: str) -> None:
+        """There is no server to start anew."""
+
     def checks(self) -> Mapping[str, tuple[bool, str]]:
         """There is nothing to check."""
         return {}

@@ -53,6 +53,41 @@ async def test_a_request_whose_connection_dies_is_not_repeated(nats_server: Serv
                     requests.receive_nowait()
 
 
+async def test_a_request_at_the_moment_of_a_loss_is_asked_on_the_next_connection(nats_server: Server, run_bus: Run):
+    """It was not sent, so that nothing may have been done; that is said of those alone which were."""
+    with trio.fail_after(30):
+        async with run_bus(nats_server) as one, run_bus(nats_server) as two, two.bus.subscribe("svc") as asked:
+            await ready(one.bus)
+            await ready(two.bus)
+
+            async def serve() -> None:
+                async for message in asked:
+                    await two.bus.publish(message.reply, message.body)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve)
+                one.bus.link.client.lose("thrown away by the test")
+                assert b"here" == (await one.bus.request("svc", b"here", timeout=20)).body
+                nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_with_a_status_of_its_own_is_no_word_of_the_server(nats_server: Server, run_bus: Run):
+    """Who answers may call a header as the library calls what stands on the server's own line."""
+    said = {"Status": "503", "Blanks": " kept "}
+    with trio.fail_after(30):
+        async with run_bus(nats_server, is_public=False) as running, running.bus.subscribe("svc") as asked:
+            await ready(running.bus)
+
+            async def serve() -> None:
+                async for message in asked:
+                    await running.bus.publish(message.reply, b"", said)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve)
+                assert said == (await running.bus.request("svc", b"", timeout=20)).headers
+                nursery.cancel_scope.cancel()
+
+
 async def test_a_request_waits_for_a_connection_and_uses_the_next_one(nats_server: Server, run_bus: Run):
     """Asked during an outage, it is sent when that is over; the one inbox for all answers is there again too."""
     with trio.fail_after(30):

@@ -463,3 +463,21 @@ async def test_statistics_say_how_it_is_and_what_happened(nats_server: RealServe
                 await ready(bus)
                 await until(lambda: bus.statistics().reconnections == 1)
             assert (0, 0) == (bus.statistics().subscriptions, bus.statistics().consumers)
+
+
+async def test_a_process_that_stood_keeps_its_connection(nats_server: RealServer, run_bus: Run):
+    """Nobody listened, so that nothing was heard says nothing of the server; where it stands as well, that is seen."""
+    with trio.fail_after(60):
+        async with run_bus(nats_server, probe_interval=0.1, probe_limit=2.0) as running:
+            bus = running.bus
+            await ready(bus)
+            time.sleep(3)  # noqa: ASYNC251 - to hold up the loop is what this is about.
+            await trio.sleep(0.5)
+            assert 0 == bus.statistics().disconnections
+            nats_server.pause()
+            time.sleep(3)  # noqa: ASYNC251 - as above.
+            await until(lambda: bus.statistics().disconnections == 1)
+            nats_server.resume()
+            await ready(bus)
+    lost = next(event for event in running.events if event.kind == "nats_connection_lost")
+    assert "no probe was answered for 2 s" == lost.fields["reason"]

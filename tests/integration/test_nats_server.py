@@ -180,6 +180,46 @@ async def test_a_server_that_ends_before_it_ever_answered_fails_the_start_with_i
                     pytest.fail("it started")
 
 
+async def test_another_server_on_its_port_is_not_taken_for_it(tmp_path: Path):
+    """What answers there has to be the process that was started; else everybody would log in to a stranger."""
+    server = one_server(tmp_path)
+    stranger = await trio.lowlevel.open_process(
+        [server.binary, "-a", "127.0.0.1", "-p", str(server.port)], stderr=-3, stdout=-3
+    )
+    root = SupervisorSpec(id="fleet", children=(ChildSpec(id="server", factory=lambda: NatsServer(server)),))
+    try:
+        with trio.fail_after(30):
+            await server.wait_ready()
+            with pytest.raises(TreeFailed, match="address already in use"):
+                async with open_runtime(root, seed=1):
+                    pytest.fail("it started")
+    finally:
+        stranger.kill()
+        await stranger.wait()
+
+
+async def test_a_server_that_starts_and_does_nothing_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """At the first start a person is told; later it is started anew, as where it stands before it answers."""
+    monkeypatch.setattr(nats_server, "_IDLE_START", 0.2)
+    idler = tmp_path / "idler"
+    idler.write_text("#!/bin/sh\nexec sleep 600\n")
+    idler.chmod(0o700)
+    server = one_server(tmp_path)
+    binary, server.binary = server.binary, str(idler)
+    root = SupervisorSpec(id="fleet", children=(ChildSpec(id="server", factory=lambda: NatsServer(server)),))
+    with trio.fail_after(30), pytest.raises(TreeFailed, match="it does not answer, and has done nothing"):
+        async with open_runtime(root, seed=1):
+            pytest.fail("it started")
+    server.binary = binary
+    async with running(server) as events:
+        server.binary = str(idler)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        await until(lambda: "nats_server_unresponsive" in [event.kind for event in events])
+        server.binary = binary
+        await until(lambda: [event.kind for event in events].count("nats_server_started") == 2)
+
+
 async def test_a_start_that_a_full_disk_is_in_the_way_of_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The server's own last words may not be in its log then."""
     monkeypatch.setattr(_nats_room.shutil, "disk_usage", lambda _path: SimpleNamespace(free=0))
@@ -199,6 +239,11 @@ async def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path):
     server = one_server(tmp_path)
     root = SupervisorSpec(id="fleet", children=(ChildSpec(id="server", factory=lambda: NatsServer(server)),))
     with trio.fail_after(30), pytest.raises(TreeFailed, match=r"nats cannot be written to: (Not a dir|File exists)"):
+        async with open_runtime(root, seed=1):
+            pytest.fail("it started")
+    (tmp_path / "nats").unlink()
+    server.log_path.mkdir(parents=True)
+    with trio.fail_after(30), pytest.raises(TreeFailed, match=r"nats cannot be written to: Is a directory"):
         async with open_runtime(root, seed=1):
             pytest.fail("it started")
 

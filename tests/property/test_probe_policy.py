@@ -27,6 +27,24 @@ def test_it_is_healthy_while_something_was_heard_within_the_limit(limit, history
         assert kinds[last_heard + 1 :].count("sent") == health.unanswered
 
 
+@given(st.integers(1, 10), st.lists(st.tuples(st.integers(0, 6), st.booleans())))
+def test_time_in_which_nobody_could_listen_is_no_silence(limit, history):
+    """As if it had not been, and no more than that: the next silence is seen as soon as any other."""
+    health = ProbeHealth(limit)
+    health.connected(0)
+    now = silent = 0
+    for gap, stood in history:
+        now += gap
+        if stood:
+            health.stood(now, gap)
+        else:
+            silent += gap
+        assert (Health.HEALTHY if silent < limit else Health.UNHEALTHY) is health.verdict(now)
+    health.answered(now)
+    health.stood(now, 5)
+    assert Health.UNHEALTHY is health.verdict(now + limit)
+
+
 @given(steps)
 def test_the_round_trip_is_from_the_last_probe_to_its_first_answer(history):
     """On the present connection only."""

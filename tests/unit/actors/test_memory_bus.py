@@ -183,6 +183,15 @@ async def test_a_queue_group_takes_turns_and_passes_over_who_is_not_connected(au
                 await bus.request("y", b"")
 
 
+async def test_what_a_stop_leaves_unsent_is_told(autojump_clock: trio.testing.MockClock):
+    """As with a server; the event has its number."""
+    async with running(MemoryBus()) as run:
+        run.bus.disconnect()
+        await run.bus.publish("events.x", b"lost?")
+    told = next(event for event in run.events if event.kind == "bus_messages_unsent")
+    assert 1 == told.fields["count"]
+
+
 async def test_a_delivery_is_settled_after_the_reconnect_or_is_unavailable(autojump_clock: trio.testing.MockClock):
     """An outage shorter than the limit is not seen; a longer one is an error, and the message comes again."""
     async with running(MemoryBus()) as run, run.bus.consume("TASKS", "editor") as consumer:

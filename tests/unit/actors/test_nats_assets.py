@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-from actors._jetstream import ApiError, assets
+from actors._jetstream import ApiError, StoreBroken, assets
 from actors._nats_assets import Assets, differences
 from agentrt.ports import BucketSpec, ConsumerSpec, Difference, Json, StreamSpec, Topology
 
@@ -78,13 +78,15 @@ class Server:
             self.declared[name] = json.loads(body)
         if method.startswith("STREAM") and name not in self.created:
             return Reply(b'{"error": {"code": 404, "err_code": 10059, "description": "stream not found"}}')
+        if method == "STREAM.UPDATE":
+            self.declared[name] = json.loads(body)
         created = self.created.get(name, 0)
         config = self.declared.get(name, self.config)
         return Reply(json.dumps({"created": f"t{created}", "state": {"messages": 7}, "config": config}).encode())
 
 
 async def test_the_probe_goes_round_and_makes_what_is_gone_again() -> None:
-    """One question a probe; a loss is told with what was held, and everything else is looked at too."""
+    """What is there, and whether it can store; a loss is told with what was held, and all else is looked at too."""
     lost: list[tuple[str, int]] = []
     server, topology = Server(), Topology((StreamSpec("A", ("a",)), StreamSpec("B", ("b",))), (), (BucketSpec("c"),))
     known = Assets(lambda what, messages: lost.append((str(what), messages)))
@@ -92,7 +94,8 @@ async def test_the_probe_goes_round_and_makes_what_is_gone_again() -> None:
     server.asked.clear()
     for _ in range(4):
         await known.probe(server.ask, topology)
-    assert ["STREAM.INFO A", "STREAM.INFO B", "STREAM.INFO KV_c", "STREAM.INFO A"] == server.asked
+    asked = [f"STREAM.{method} {name}" for name in ("A", "B", "KV_c", "A") for method in ("INFO", "PURGE")]
+    assert asked == server.asked
     del server.created["B"], server.created["KV_c"]
     await known.probe(server.ask, topology)
     assert [("stream 'B'", 7), ("bucket 'c'", 7)] == lost
@@ -110,6 +113,50 @@ async def test_one_that_was_made_again_by_hand_is_told_as_well() -> None:
     assert [("stream 'A'", 7)] == lost
     await known.probe(server.ask, topology)
     assert 1 == len(lost)
+
+
+async def test_one_that_came_back_as_something_else_is_set_right_at_once() -> None:
+    """Whoever made it again may have made it otherwise, and a consumer that filters otherwise delivers nothing."""
+    server, topology = Server(), Topology((StreamSpec("A", ("a",)),))
+    known = Assets(lambda _what, _messages: None)
+    await known.ensure(server.ask, topology)
+    server.created["A"], server.declared["A"] = 99, {**server.declared["A"], "subjects": ["b"]}
+    server.asked.clear()
+    await known.probe(server.ask, topology)
+    assert ["STREAM.INFO A", "STREAM.INFO A", "STREAM.UPDATE A"] == server.asked
+
+
+async def test_a_stream_of_several_servers_is_asked_whether_it_can_store_where_somebody_got_no_answer() -> None:
+    """They would all have to agree on the question, so it is not asked for nothing."""
+    server, topology = Server(), Topology((StreamSpec("A", ("a.>",), replicas=3), StreamSpec("B", ("b",), replicas=3)))
+    known = Assets(lambda _what, _messages: None)
+    await known.ensure(server.ask, topology)
+    server.asked.clear()
+    await known.probe(server.ask, topology)
+    known.suspect({"a.x", "elsewhere"})
+    await known.probe(server.ask, topology)
+    await known.probe(server.ask, topology)
+    assert ["STREAM.INFO A", "STREAM.INFO B", "STREAM.PURGE A", "STREAM.INFO A"] == server.asked
+
+
+async def test_a_stream_that_stores_nothing_is_asked_again_until_it_does() -> None:
+    """Also where all that is declared is looked at, so that it does not look right in between."""
+    server, topology = Server(), Topology((StreamSpec("A", ("a",)), StreamSpec("B", ("b",))))
+    is_broken = True
+
+    async def ask(subject: str, body: bytes) -> Reply:
+        if is_broken and subject == "$JS.API.STREAM.PURGE.A":
+            return Reply(b'{"error": {"code": 500, "err_code": 10051, "description": "no space left"}}')
+        return await server.ask(subject, body)
+
+    known = Assets(lambda _what, _messages: None)
+    await known.ensure(ask, topology)
+    for look in (known.probe, known.ensure, known.probe, known.ensure):
+        with pytest.raises(StoreBroken, match=r"stream 'A' stores nothing: no space left; see to .* start the server"):
+            await look(ask, topology)
+    is_broken = False
+    for look in (known.ensure, known.probe):
+        await look(ask, topology)
 
 
 async def test_where_nothing_is_declared_jetstream_is_asked_for_a_sign_of_life() -> None:
