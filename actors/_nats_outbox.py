@@ -14,7 +14,9 @@ from agentrt.ports import BusError, MessageDropped, PayloadTooLarge
 _WINDOW = 1024 * 1024
 # And of small messages so few that who receives them all by the same connection reads that answer soon, too.
 _MOST = 8192
-# A message that was on its way in so many connections that died is taken for their cause.
+# Of messages that were on their way in so many connections that died each goes alone from then on: one of them may be
+# the cause. One that was on its way in so many is taken for it.
+_SUSPECT_SENDS = 2
 _MAX_SENDS = 5
 
 
@@ -67,7 +69,8 @@ class Outbox:
 
     @property
     def _is_full(self) -> bool:
-        return self._flight_bytes >= _WINDOW or len(self._in_flight) >= _MOST
+        is_alone = bool(self._in_flight) and self._in_flight[0].sends > _SUSPECT_SENDS
+        return is_alone or self._flight_bytes >= _WINDOW or len(self._in_flight) >= _MOST
 
     def add(self, item: Outgoing) -> None:
         """Take a message, and send it now if possible."""
@@ -104,7 +107,7 @@ class Outbox:
             return
         taken = 0
         for item in self._waiting:
-            if self._is_full:
+            if self._is_full or (item.sends >= _SUSPECT_SENDS and self._in_flight):
                 break
             taken += 1
             if item.payload > pipe.max_payload:

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from actors._jetstream import ApiError, StoreBroken, assets
-from actors._nats_assets import Assets, differences
+from actors._nats_assets import Assets, compare, differences
 from agentrt.ports import BucketSpec, ConsumerSpec, Difference, Json, StreamSpec, Topology
 
 STREAM, BUCKET, CONSUMER = assets(
@@ -220,3 +220,23 @@ async def test_what_was_deleted_is_made_again_a_moment_later(autojump_clock: tri
         "STREAM.CREATE B",
         "STREAM.INFO C",
     ] == server.asked
+
+
+async def test_many_that_do_not_answer_take_no_longer_than_one(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As in a cluster that has just lost a node; the others are found as they are, each in its place."""
+    server = Server()
+    topology = Topology(tuple(StreamSpec(f"S{number}", (f"s{number}",)) for number in range(40)))
+    await Assets(lambda _what, _messages: None).ensure(server.ask, topology)
+
+    async def ask(subject: str, body: bytes) -> Reply:
+        if not subject.endswith(".S7"):
+            await trio.sleep_forever()
+        return await server.ask(subject, body)
+
+    findings = await compare(ask, topology)
+    assert 5 == trio.current_time()
+    assert [f"S{number}" for number in range(40)] == [finding.name for finding in findings]
+    assert ["S7"] == [finding.name for finding in findings if finding.state == "ok"]
+    assert {"unknown", "ok"} == {finding.state for finding in findings}

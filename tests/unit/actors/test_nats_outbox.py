@@ -79,3 +79,22 @@ def test_one_that_five_connections_died_of_is_given_up() -> None:
     box.open(last)
     assert [("t.poison", "MessageDropped")] == dropped
     assert [b"y"] == last.written
+
+
+def test_those_beside_one_that_connections_die_of_are_not_given_up_with_it() -> None:
+    """After two deaths each goes alone, so that the next one shows which it was; and all others arrive, in order."""
+    box, dropped = outbox()
+    for number in range(6):
+        box.add(Outgoing(f"t.{number}", b"%d" % number, 10, float(number)))
+    arrived: list[bytes] = []
+    for _ in range(6):
+        pipe = Pipe()
+        box.open(pipe)
+        while pipe.pongs and b"2" not in pipe.written:
+            arrived += pipe.written
+            pipe.written.clear()
+            pipe.pongs.pop(0)()
+        box.close()
+    assert [("t.2", "MessageDropped")] == dropped
+    assert [b"0", b"1", b"3", b"4", b"5"] == arrived
+    assert (0, 0) == (box.count, box.size)
