@@ -18,6 +18,7 @@ from typing import Any
 import trio
 import trio_asyncio
 from nats.aio.client import Client, RawCredentials
+from nats.errors import StaleConnectionError
 
 from actors._flag import Flag
 from actors._nats_complaints import Complaints, Denied
@@ -323,7 +324,8 @@ class NatsClient:
         if "permissions violation" in str(error):
             self._complaints.take(describe(error))
             return
-        if isinstance(error, OSError):
+        if isinstance(error, OSError | StaleConnectionError):
+            # Cut off, or closed by the other side: an end like any other, and told as one.
             self.lose(describe(error))
         else:
             self._on_problem("", BusError(describe(error)))

@@ -71,3 +71,14 @@ async def test_a_server_that_stands_holds_up_no_stop(nats_server: Server, run_bu
         nats_server.resume()
     told = next(event for event in running.events if event.kind == "bus_messages_unsent")
     assert 3 == told.fields["count"]
+
+
+async def test_a_server_that_closes_is_a_loss_and_no_trouble_besides(nats_server: Server, run_bus: Run):
+    """It is counted once, as what it is, however the system says it."""
+    with trio.fail_after(60):
+        async with run_bus(nats_server) as running:
+            await ready(running.bus)
+            nats_server.terminate()
+            await not_ready(running.bus)
+    assert {} == running.bus.statistics().problems
+    assert "nats_problem" not in running.kinds()

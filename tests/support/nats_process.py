@@ -82,6 +82,13 @@ class RealServer:
             self._process.wait()
             self._process = None
 
+    def terminate(self) -> None:
+        """Ask it to end, which it does in order."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
     def pause(self) -> None:
         """Stop it; return when all its threads stand: a signal that was only sent lets it answer a little longer."""
         os.kill(self.pid, signal.SIGSTOP)
