@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,8 @@ from agentrt.ports import ServerStatus
 
 HOST = "127.0.0.1"
 _POLL = 0.02
+# Who finds that a server is broken says so twice a second.
+_BROKEN_FOR = 5.0
 
 
 class StoreMismatch(RuntimeError):
@@ -78,8 +81,7 @@ class EmbeddedServer:
         self.has_answered = False
         #: Why it does not run now; empty where it does.
         self.trouble = "not started"
-        #: Why it stores nothing until it is started anew, as who uses it found; empty where that is not known.
-        self.broken = ""
+        self._broken, self._broken_at = "", 0.0
         #: How full it was when that was last looked at.
         self.room: Room | None = None
         self._index = index
@@ -123,6 +125,15 @@ class EmbeddedServer:
     def store_trouble(self) -> str:
         """Why it cannot store, where its disk is full; else nothing."""
         return self.room.trouble if self.room is not None else ""
+
+    @property
+    def broken(self) -> str:
+        """Why it stores nothing until it is started anew, as who uses it goes on finding; else nothing."""
+        return self._broken if time.monotonic() - self._broken_at < _BROKEN_FOR else ""
+
+    @broken.setter
+    def broken(self, why: str) -> None:
+        self._broken, self._broken_at = why, time.monotonic()
 
     def status(self) -> ServerStatus:
         """Say how it is."""

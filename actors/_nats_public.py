@@ -22,8 +22,9 @@ class PublicWire:
 
     What it cannot do as well: an error of the server that is not about permissions ends the connection, and its reason
     is all that is known; a read loop that died is found by the probe; a handshake that stopped half-way is given up; a
-    discarded connection to a peer that reads nothing keeps its socket until the system gives it up; blanks around the
-    value of a header are lost, and an empty message with a header ``Status`` is taken for the server's own word.
+    discarded connection to a peer that reads nothing keeps its socket, and a task for each subscription, until the
+    system gives it up; blanks around the value of a header are lost, and an empty message with a header ``Status`` is
+    taken for the server's own word.
 
     Args:
         nc: The client object.

@@ -10,12 +10,14 @@ from actors._nats_frames import Message
 from agentrt.ports import BusError, BusMessage
 
 _CHANNEL = 1024
+# Bytes that wait at once in messages of so many bytes or more; of smaller ones, their number bounds those too.
+_LARGE, _LARGE_BYTES = 64 * 1024, 64 * 1024 * 1024
 # A subscription that the server denied is asked for again now and then: its permissions can be changed.
 _DENIED_RETRY = 5.0
 
 
 class Subscription:
-    """A core subscription: a bounded channel that is fed by one connection after the other.
+    """A core subscription: a channel, bounded in messages and bytes, that is fed by one connection after the other.
 
     Args:
         subject: What it listens to.
@@ -33,6 +35,9 @@ class Subscription:
         self._sid = 0
         self._denied_at = 0.0
         self._unreported = 0
+        self._received = 0
+        #: The large ones among those that may wait: which of all that were received, and its bytes.
+        self._large: list[tuple[int, int]] = []
         self.denied: BusError | None = None
 
     def attach(self, client: NatsClient) -> None:
@@ -76,7 +81,17 @@ class Subscription:
         count, self._unreported = self._unreported, 0
         return count
 
+    def _has_room_for(self, size: int) -> bool:
+        """Whether there is room for a large message; those that were taken meanwhile have left it."""
+        taken = self._received - self._send.statistics().current_buffer_used
+        self._large = [one for one in self._large if one[0] >= taken]
+        return size + sum(one[1] for one in self._large) <= _LARGE_BYTES
+
     def _on_message(self, message: Message) -> None:
+        size = len(message.body)
+        if size >= _LARGE and not self._has_room_for(size):
+            self._unreported += 1
+            return
         try:
             self._send.send_nowait(BusMessage(message.subject, message.body, message.headers, message.reply))
         except trio.WouldBlock:
@@ -84,6 +99,10 @@ class Subscription:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             # The reader is gone, and the subscription about to be.
             return
+        else:
+            if size >= _LARGE:
+                self._large.append((self._received, size))
+            self._received += 1
 
 
 class Hint(Subscription):

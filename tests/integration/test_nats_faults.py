@@ -481,3 +481,27 @@ async def test_a_process_that_stood_keeps_its_connection(nats_server: RealServer
             await ready(bus)
     lost = next(event for event in running.events if event.kind == "nats_connection_lost")
     assert "no probe was answered for 2 s" == lost.fields["reason"]
+
+
+async def test_large_messages_that_nobody_reads_are_bounded_by_their_bytes(
+    nats_server: RealServer, run_bus: Run, monkeypatch: pytest.MonkeyPatch
+):
+    """A thousand of the largest would be a GiB; what is dropped is counted, and who reads makes room."""
+    monkeypatch.setattr(_nats_subscription, "_LARGE_BYTES", 1_000_000)
+    with trio.fail_after(60):
+        async with run_bus(nats_server) as running:
+            bus = running.bus
+            await ready(bus)
+            async with bus.subscribe("t.large") as inbox:
+                for number in range(30):
+                    await bus.publish("t.large", b"%02d" % number + b"x" * 99_998)
+                    await bus.publish("t.large", b"small")
+                await until(lambda: bus.statistics().waiting_messages == 0)
+                await bus.link.client.flush()
+                got = [(await inbox.receive()).body for _ in range(40)]
+                assert [b"%02d" % number for number in range(10)] == [body[:2] for body in got if body != b"small"]
+                with pytest.raises(trio.WouldBlock):
+                    inbox.receive_nowait()
+                await bus.publish("t.large", b"x" * 900_000)
+                assert 900_000 == len((await inbox.receive()).body)
+                await until(lambda: bus.statistics().dropped == {"SlowConsumer": 20})

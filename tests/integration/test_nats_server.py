@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import psutil
 import pytest
 import trio
 
-from actors import _nats_binary, _nats_room, nats_server
+from actors import _nats_binary, _nats_node, _nats_room, nats_server
 from actors.nats import NatsBus, NatsConnection, NatsSettings, bridge
 from actors.nats_server import EmbeddedServer, EmbeddedServers, NatsServer, find_binary
 from agentrt.kernel import ChildSpec, Event, EventStream, SupervisorSpec, TreeFailed, open_runtime
@@ -291,6 +292,17 @@ async def test_a_server_that_lives_and_does_not_answer_is_replaced(tmp_path: Pat
             assert server.pid != first
     told = next(event for event in events if event.kind == "nats_server_unresponsive")
     assert told.fields == {"pid": first, "reason": "no answer 3 times in a row"}
+
+
+def test_who_is_broken_is_the_server_whose_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And only for as long as somebody goes on saying so."""
+    servers = EmbeddedServers(tmp_path, MAX_STORE, 3)
+    why = f"write {servers.nodes[1].store}/jetstream/1.blk: no space left on device"
+    servers.report_broken(why)
+    assert ["", why, ""] == [node.broken for node in servers.nodes]
+    later = time.monotonic() + 10
+    monkeypatch.setattr(_nats_node.time, "monotonic", lambda: later)
+    assert ["", "", ""] == [node.broken for node in servers.nodes]
 
 
 async def test_a_server_on_a_disk_that_was_full_is_replaced_when_there_is_room(
