@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import trio
@@ -39,6 +40,8 @@ _NEVER = 365 * 86400
 _DISCARD_DEADLINE = 2.0
 # Names that are looked up at once, and those that nobody waits for any more.
 _LOOKUPS = 16
+# Seconds after which the next address of a name is tried beside the one before (RFC 8305).
+_NEXT_ADDRESS = 0.25
 
 
 # trio-asyncio has no types.
@@ -60,6 +63,8 @@ async def bridge() -> AsyncIterator[None]:
         # Without this an asyncio task that fails, as nats-py's do, would crash the whole block.
         loop.set_exception_handler(_log_asyncio_error)
         loop.set_default_executor(_Resolver(max_workers=_LOOKUPS))
+        # Else the first address that swallows what is sent there would have each attempt to itself.
+        loop.create_connection = partial(loop.create_connection, happy_eyeballs_delay=_NEXT_ADDRESS)
         async with open_shared():
             yield
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -66,3 +67,37 @@ async def test_a_lookup_that_hangs_holds_up_no_stop(nats_server: Server, run_bus
         async with run_bus(nats_server, url=f"nats://localhost:{nats_server.port}") as running:
             await until(lambda: lookups.asked > 0)
     assert not running.bus.is_ready
+
+
+@contextmanager
+def black_hole(port: int) -> Iterator[str]:
+    """Give an address that takes no more connections, and says so to nobody."""
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.2", port))
+        listener.listen(0)
+        for _ in range(4):
+            filler = sockets.enter_context(socket.socket())
+            filler.setblocking(False)
+            with suppress(BlockingIOError):
+                filler.connect(("127.0.0.2", port))
+        yield "127.0.0.2"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no second address of loopback")
+async def test_an_address_that_swallows_everything_is_not_the_only_one_that_is_tried(
+    nats_server: Server, run_bus: Run, monkeypatch: pytest.MonkeyPatch
+):
+    """A name may have several, as where one way through the network is broken; each attempt has time for the others."""
+    real = socket.getaddrinfo
+
+    def both(host: str, port: int, *args: Any, **kwargs: Any) -> Any:
+        found = real("127.0.0.1" if host == "two.test" else host, port, *args, **kwargs)
+        holes = [(*entry[:4], (hole, *entry[4][1:])) for entry in found] if host == "two.test" else []
+        return [*holes, *found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    with trio.fail_after(60), black_hole(nats_server.port) as hole:
+        async with run_bus(nats_server, url=f"nats://two.test:{nats_server.port}") as running:
+            await ready(running.bus)
+            assert 0 == running.bus.statistics().attempts_failed
