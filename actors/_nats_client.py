@@ -22,7 +22,7 @@ from nats.aio.client import Client, RawCredentials
 from nats.errors import StaleConnectionError
 
 from actors._flag import Flag
-from actors._nats_complaints import Complaints, Denied
+from actors._nats_complaints import Complaints, Denied, explain
 from actors._nats_frames import Message, encode
 from actors._nats_internals import PrivateWire, Sink, Wire, why_not_private
 from actors._nats_login import options
@@ -140,8 +140,10 @@ class NatsClient:
                     self._connect(server, login, settings, timeout, lambda: answered.turn(on=True))
                 )
             except Exception as error:
-                # "No servers" hides the cause, which only the error callback heard.
-                raise ConnectionLost(describe(self._last_error or error)) from error
+                # "No servers" hides the cause, which only the error callback heard, or nobody.
+                words = self._wire.last_words()
+                why = explain(words) if words else describe(self._last_error or error)
+                raise ConnectionLost(why) from error
             if not answered.is_set:
                 await self._either(answered)
         if scope.cancelled_caught:

@@ -59,7 +59,7 @@ class Complaints:
         """Take what the server sent behind ``-ERR``."""
         text = text.strip().strip("'")
         judgement = judge_complaint(text)
-        reason = f"the server says {text!r}: {judgement.advice}"
+        reason = explain(text)
         if judgement.verdict is ConnectionVerdict.REBUILD:
             if judgement.complaint in _OURS:
                 self._on_problem("", _OURS[judgement.complaint](reason))
@@ -102,3 +102,8 @@ class Complaints:
         for *_, denied in opened:
             denied(error)
         self._on_problem(subject, error)
+
+
+def explain(text: str) -> str:
+    """Return what a server said, and what a person can do about it."""
+    return f"the server says {text!r}: {judge_complaint(text).advice}"

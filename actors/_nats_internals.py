@@ -13,6 +13,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from types import MappingProxyType
@@ -60,6 +61,9 @@ TAKES = MappingProxyType(
 )
 #: What a transport over TCP has to have.
 WRITERS = ("_io_writer", "_bare_io_writer")
+#: What it is read from, and where that keeps what came and was not read; with another one, less is said of an end.
+READER, UNREAD = "_bare_io_reader", "_buffer"
+_LAST_WORDS = re.compile(rb"-ERR\s+'?([^'\r\n]+)")
 
 _PING = b"PING\r\n"
 _PONG = b"PONG\r\n"
@@ -101,6 +105,10 @@ class Wire(Protocol):
 
     def resume(self, on_answer: Callable[[], None]) -> None:
         """Go on where the library stopped in the handshake; *on_answer* is called when it is through, if ever."""
+
+    def last_words(self) -> str:
+        """Return the error that the server sent to a connection that did not come about; empty where none is known."""
+        ...
 
     def begin(self, on_end: Callable[[], None]) -> None:
         """It is connected; *on_end* is called where something inside it ends by itself."""
@@ -175,6 +183,12 @@ class PrivateWire:
         # The first PONG answers the library's own PING.
         self._nc._pongs.extend((_Pong(self._guard, _nothing), _Pong(self._guard, on_answer)))
         self._nc._transport.write(_PONG + _PING)
+
+    def last_words(self) -> str:
+        """See :class:`Wire`. A server that has no place says so and hangs up; the library only notices the latter."""
+        unread = getattr(getattr(self._nc._transport, READER, None), UNREAD, b"")
+        found = _LAST_WORDS.search(bytes(unread))
+        return found[1].decode("utf-8", "replace") if found else ""
 
     def begin(self, on_end: Callable[[], None]) -> None:
         """See :class:`Wire`."""

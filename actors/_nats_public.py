@@ -20,11 +20,11 @@ Operation = Callable[[], Awaitable[None]]
 class PublicWire:
     """See :class:`actors._nats_internals.Wire`. One task of asyncio does what is to be done, one after the other.
 
-    What it cannot do as well: an error of the server that is not about permissions ends the connection, and its reason
-    is all that is known; a read loop that died is found by the probe; a handshake that stopped half-way is given up; a
-    discarded connection to a peer that reads nothing keeps its socket, and a task for each subscription, until the
-    system gives it up; blanks around the value of a header are lost, and an empty message with a header ``Status`` is
-    taken for the server's own word.
+    What it cannot do as well: an error of the server that is not about permissions ends the connection, and its
+    reason is all that is known; a read loop that died is found by the probe; a handshake that stopped half-way is
+    given up, and why one was refused is not always known; a discarded connection to a peer that reads nothing keeps
+    its socket, and a task for each subscription, until the system gives it up; blanks around the value of a header
+    are lost, and an empty message with a header ``Status`` is taken for the server's own word.
 
     Args:
         nc: The client object.
@@ -47,6 +47,10 @@ class PublicWire:
 
     def resume(self, on_answer: Callable[[], None]) -> None:
         """Do nothing: the attempt is given up when its time is over."""
+
+    def last_words(self) -> str:
+        """Return nothing: what was not read cannot be known."""
+        return ""
 
     def begin(self, on_end: Callable[[], None]) -> None:
         """See :class:`actors._nats_internals.Wire`."""

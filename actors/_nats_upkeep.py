@@ -25,6 +25,21 @@ _RETRY = 0.5
 _ASK_AGAIN = 0.5
 
 
+@attrs.frozen
+class _Found:
+    """What a look at JetStream found.
+
+    Args:
+        trouble: What is wrong; empty where nothing is.
+        is_of_server: Whether another server may do without that.
+        is_broken: Whether it is that nothing is stored until the server is started anew.
+    """
+
+    trouble: str = ""
+    is_of_server: bool = False
+    is_broken: bool = False
+
+
 @attrs.define
 class Upkeep:
     """Looks after JetStream on the connection that lives.
@@ -77,9 +92,11 @@ class Upkeep:
             self._is_settled = self._is_settled and not nudged
             since = trio.current_time()
             look = self._assets.probe if self._is_settled else self._assets.ensure
-            trouble, is_of_server = await self._try(client, topology, look)
+            found = await self._try(client, topology, look)
+            self._note_broken(found)
+            trouble = found.trouble or self.link.broken
             self._is_settled = not trouble
-            self._judge_server(client, trouble, since if is_of_server else None)
+            self._judge_server(client, trouble, since if found.is_of_server else None)
             self.link.jetstream_is(trouble, topology)
             self.flow()
             if self._is_settled and not self.link.is_nudged:
@@ -89,9 +106,9 @@ class Upkeep:
                 with trio.move_on_after(_RETRY):
                     await self.link.wait_nudge()
 
-    async def _try(self, client: NatsClient, topology: Topology, look: Look) -> tuple[str, bool]:
-        """Look at JetStream; return what is wrong, or nothing, and whether another server may do without that."""
-        limit, keeper = self.settings.probe_limit, self.link.keeper
+    async def _try(self, client: NatsClient, topology: Topology, look: Look) -> _Found:
+        """Look at JetStream; return what is wrong."""
+        limit = self.settings.probe_limit
 
         async def ask(subject: str, body: bytes) -> jetstream.Answered:
             with trio.fail_after(limit):
@@ -100,26 +117,28 @@ class Upkeep:
                     with trio.move_on_after(_ASK_AGAIN):
                         return await client.request(subject, body)
 
-        broken = "" if keeper is None else keeper.broken
         try:
             await look(ask, topology)
         except jetstream.StoreBroken as error:
-            broken = str(error)
+            return _Found(str(error), is_broken=True)
         except jetstream.ApiError as error:
-            return str(error), error.is_of_server
+            return _Found(str(error), is_of_server=error.is_of_server)
         except (BusRefused, ConnectionLost) as error:
-            return str(error), False
+            return _Found(str(error))
         except trio.TooSlowError:
-            return f"JetStream did not answer for {limit:g} s", True
-        self._tell_broken(broken)
-        return broken, False
+            return _Found(f"JetStream did not answer for {limit:g} s", is_of_server=True)
+        return _Found()
 
-    def _tell_broken(self, broken: str) -> None:
-        if broken and self.link.keeper is None:
-            self.settings.on_broken(broken)
-            if not self.link.broken:
-                self.emit("jetstream_store_broken", reason=broken)
-        self.link.broken = broken
+    def _note_broken(self, found: _Found) -> None:
+        """Remember that nothing is stored, as found here or by who makes what is declared, until all is well."""
+        link = self.link
+        if found.is_broken:
+            self.settings.on_broken(found.trouble)
+            if not link.broken:
+                self.emit("jetstream_store_broken", reason=found.trouble)
+            link.broken = found.trouble
+        elif not found.trouble:
+            link.broken = "" if link.keeper is None else link.keeper.broken
 
     def _judge_server(self, client: NatsClient, trouble: str, since: float | None) -> None:
         """Look for another server where this one has had a trouble of its own for too long, since when if so."""
@@ -139,8 +158,7 @@ class Upkeep:
 
     async def _serves(self, client: NatsClient) -> bool:
         """Whether JetStream answers on a connection that may be moved to, for each thing that is declared."""
-        trouble, is_of_server = await self._try(client, self.link.topology, answers)
-        return not trouble or not is_of_server
+        return not (await self._try(client, self.link.topology, answers)).is_of_server
 
     def _tell_lost(self, asset: jetstream.Asset, messages: int) -> None:
         reason = f"deleted, or lost with the server's store; made again, held about {messages} messages when last seen"

@@ -78,7 +78,8 @@ class NatsServer(Actor):
         try:
             server.prepare()
         except OSError as error:
-            raise ServerFailed(f"{server.folder} cannot be written to: {error.strerror or error}") from error
+            where = f" ({error.filename})" if error.filename else ""
+            raise ServerFailed(f"{server.folder} cannot be written to: {error.strerror or error}{where}") from error
         self.spawn(self._keep_running)
         if not self._server.has_answered:
             await self._announced.wait()

@@ -505,3 +505,18 @@ async def test_large_messages_that_nobody_reads_are_bounded_by_their_bytes(
                 await bus.publish("t.large", b"x" * 900_000)
                 assert 900_000 == len((await inbox.receive()).body)
                 await until(lambda: bus.statistics().dropped == {"SlowConsumer": 20})
+
+
+@pytest.mark.usefixtures("private_only")
+async def test_a_server_that_has_no_place_is_told_by_its_own_words(nats_server: RealServer, run_bus: Run):
+    """It says so and hangs up, of which the library notices the latter only; what to do stands beside it."""
+    nats_server.kill()
+    nats_server.start(max_connections=1)
+    with trio.fail_after(60):
+        async with run_bus(nats_server, **FAST) as first, run_bus(nats_server, **FAST) as second:
+            await until(lambda: first.bus.statistics().attempts_failed + second.bus.statistics().attempts_failed > 3)
+            late = second if first.bus.is_ready else first
+            said = "the server says 'maximum connections exceeded': raise max_connections on the server"
+            assert said in late.bus.checks()["nats_connected"][1]
+            nats_server.reload(max_connections=10)
+            await ready(late.bus)
