@@ -36,6 +36,7 @@ Look = Callable[[jetstream.Ask, "Topology"], Awaitable[None]]
 class _Seen:
     created: str
     messages: int
+    replicas: int
 
 
 @attrs.define
@@ -58,6 +59,7 @@ class Assets:
     _broken: set[str] = attrs.field(init=False, factory=set)
     _may_try: bool = attrs.field(init=False, default=True)
     _turn: Iterator[int] = attrs.field(init=False, factory=itertools.count)
+    _store_turn: Iterator[int] = attrs.field(init=False, factory=itertools.count)
 
     def suspect(self, subjects: Collection[str]) -> None:
         """Record subjects on which something was to be stored and no answer came; who stores them is asked about it."""
@@ -122,8 +124,11 @@ class Assets:
             # Whoever made it again may have made something else.
             await self.ensure(ask, topology)
             return
-        if info["config"].get("num_replicas", 1) == 1:
-            await self._try_store(ask, asset)
+        # Of several replicas all would have to agree on the question, so that they are asked for a reason only.
+        seen = ((one, self._seen.get(str(one))) for one in declared if one.kind != "consumer")
+        alone = [one for one, as_seen in seen if as_seen is not None and as_seen.replicas == 1]
+        if alone:
+            await self._try_store(ask, alone[next(self._store_turn) % len(alone)])
         await self._try_suspects(ask, topology)
 
     async def _try_suspects(self, ask: jetstream.Ask, topology: Topology) -> None:
@@ -158,7 +163,7 @@ class Assets:
         is_another = seen is not None and created != seen.created
         if seen is not None and is_another:
             self._on_lost(asset, seen.messages)
-        self._seen[str(asset)] = _Seen(created, messages)
+        self._seen[str(asset)] = _Seen(created, messages, info["config"].get("num_replicas", 1))
         return is_another
 
 

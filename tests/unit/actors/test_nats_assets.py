@@ -126,6 +126,26 @@ async def test_one_that_came_back_as_something_else_is_set_right_at_once() -> No
     assert ["STREAM.INFO A", "STREAM.INFO A", "STREAM.UPDATE A"] == server.asked
 
 
+async def test_streams_are_asked_whether_they_can_store_however_many_consumers_there_are() -> None:
+    """One of them at each probe, so that a broken one is not found later because there is much besides."""
+    consumers = tuple(ConsumerSpec("A", f"d{number}", f"a.{number}") for number in range(6))
+    topology = Topology((StreamSpec("A", ("a.>",)), StreamSpec("B", ("b",))), consumers)
+    configs = {asset.info: asset.config for asset in assets(topology)}
+    asked: list[str] = []
+
+    async def ask(subject: str, _body: bytes) -> Reply:
+        await trio.lowlevel.checkpoint()
+        method = subject.removeprefix("$JS.API.")
+        asked.append(method)
+        return Reply(json.dumps({"created": "t", "config": configs.get(method, {})}).encode())
+
+    known = Assets(lambda _what, _messages: None)
+    await known.ensure(ask, topology)
+    for _ in range(4):
+        await known.probe(ask, topology)
+    assert ["STREAM.PURGE.A", "STREAM.PURGE.B"] * 2 == [method for method in asked if "PURGE" in method]
+
+
 async def test_a_stream_of_several_servers_is_asked_whether_it_can_store_where_somebody_got_no_answer() -> None:
     """They would all have to agree on the question, so it is not asked for nothing."""
     server, topology = Server(), Topology((StreamSpec("A", ("a.>",), replicas=3), StreamSpec("B", ("b",), replicas=3)))
