@@ -264,11 +264,16 @@ class Driver:
 
     async def _send_all(self, client: NatsClient) -> None:
         """Wait until the server has all that was published, for as long as it takes some of it."""
+        outbox = self.link.outbox
+        if not self.link.flowing.is_set and not client.lost.is_set():
+            # Stopped before JetStream was looked at, which is not needed for this.
+            outbox.open(client)
         while True:
+            before = outbox.count
             with trio.move_on_after(_LAST_FLUSH) as scope:
                 # It proves what was sent before it; what waits behind that is sent now.
                 await client.flush()
-            if scope.cancelled_caught or client.lost.is_set() or not self.link.outbox.count:
+            if scope.cancelled_caught or client.lost.is_set() or outbox.count in (0, before):
                 return
 
     def _looked(self) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import trio
-from nats_waits import FAST, not_ready, ready
+from nats_waits import FAST, TOPOLOGY, not_ready, ready, until
+from scripted_nats import Peer, scripted
 
 from agentrt.ports import StreamSpec, Topology
 
@@ -58,6 +59,28 @@ async def test_what_a_stop_leaves_unsent_is_told(nats_server: Server, run_bus: R
     waiting = bus.statistics()
     assert (3, waiting.waiting_bytes) == (told.fields["count"], told.fields["bytes"])
     assert 3 == waiting.waiting_messages
+
+
+async def test_a_stop_before_jetstream_was_looked_at_sends_what_waits(run_bus: Run):
+    """It waits for that no more, and sends nothing twice."""
+    heard: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        while True:
+            heard.append(await peer.hear())
+            if heard[-1] == "PING":
+                await peer.say("PONG")
+
+    with trio.fail_after(60):
+        async with scripted(script) as server, run_bus(server) as running:
+            running.bus.declare(TOPOLOGY)
+            for number in range(3):
+                await running.bus.publish(f"log.{number}", b"")
+            await until(lambda: any("$JS.API" in line for line in heard))
+            assert 3 == running.bus.statistics().waiting_messages
+    assert 0 == running.bus.statistics().waiting_messages
+    assert [f"PUB log.{number}  0" for number in range(3)] == [line for line in heard if line.startswith("PUB log")]
 
 
 async def test_a_server_that_stands_holds_up_no_stop(nats_server: Server, run_bus: Run):
