@@ -115,7 +115,8 @@ class Watch(Protocol):
         """Wait for the next change, the keys that are there at first included; cancelled, it loses nothing.
 
         A key that changes faster than it is read is given with its last value only. Of a bucket that was deleted or
-        wiped and made anew, the keys that are gone are given as deleted, and then what it has.
+        wiped and made anew, the keys that are gone are given as deleted, and then what it has. A key that went by its
+        age or by a purge leaves no mark, and is not given: so do those of a bucket whose keys are written once.
 
         Raises:
             BusRefused: The server does not allow reading the bucket.
