@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import attrs
+import trio
 
 from actors._nats_frames import read_headers
 from agentrt.ports import BucketSpec, BusMessage, ConsumerSpec, StreamSpec, Topology
@@ -207,9 +208,13 @@ async def look(ask: Ask, asset: Asset) -> dict[str, Any]:
     """Return what the server says about something that is declared.
 
     Raises:
-        ApiError: It is not there, or the server does not say.
+        ApiError: It is not there, the server does not say, or it has no leader: a node that the others of its cluster
+            cannot reach says all that it knows of it then, and neither stores in it nor delivers from it.
     """
-    return await _named(asset, call(ask, asset.info))
+    info = await _named(asset, call(ask, asset.info))
+    if "cluster" in info and not info["cluster"].get("leader"):
+        raise ApiError(_UNAVAILABLE, 0, f"{asset}: has no leader; too few of its replicas reach each other")
+    return info
 
 
 async def create(ask: Ask, asset: Asset) -> dict[str, Any]:
@@ -261,6 +266,8 @@ async def _named(asset: Asset, work: Awaitable[dict[str, Any]]) -> dict[str, Any
         return await work
     except ApiError as error:
         raise ApiError(error.code, error.number, f"{asset}: {error.description}") from error
+    except trio.TooSlowError as error:
+        raise ApiError(_UNAVAILABLE, 0, f"{asset}: JetStream did not answer for it") from error
 
 
 def _wrapped(asset: Asset, config: dict[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,8 @@ _MAX_SILENT = 64
 TICK = 1.0
 # A timeout of so long may be kept a tick late.
 _COARSE = 5.0
+# What is declared comes and goes apart: what is there is not kept from working for longer by what is not.
+_FOR_OTHERS = 1.0
 _RETRY = Backoff(initial=0.05, factor=2.0, maximum=1.0)
 
 _NO_RESPONDERS = "503"
@@ -147,7 +149,7 @@ class Asking:
                     self._suspect(subject)
                 raise
 
-        return await self._insist(what, once, self.ready, timeout)
+        return await self._insist(what, once, self.ready, timeout, patience=_FOR_OTHERS)
 
     def _suspect(self, subject: str) -> None:
         """Remember that no answer came where something was to be stored, and have it looked at."""
@@ -201,7 +203,10 @@ class Asking:
             # That one is about to be taken away, and the next one is asked.
             await trio.lowlevel.checkpoint()
 
-    async def _insist(self, what: str, once: _Once[_T], gate: Flag, timeout: float) -> _T:
+    async def _insist(
+        self, what: str, once: _Once[_T], gate: Flag, timeout: float, *, patience: float = math.inf
+    ) -> _T:
+        """Try *once* until it gives something; on each connection, *gate* is waited for *patience* seconds at most."""
         trouble = _Trouble()
         until = trio.current_time() + timeout
         if timeout > _TRY + TICK and gate.is_set:
@@ -212,7 +217,9 @@ class Asking:
         with trio.move_on_at(until):
             for attempt in itertools.count(1):
                 trouble.text = trouble.text or self.connection_trouble or self.jetstream_trouble
-                await gate.wait()
+                await self.linked.wait()
+                with trio.move_on_after(patience):
+                    await gate.wait()
                 trouble.is_unanswered = trouble.is_full = False
                 found = await self._try(once, trouble)
                 if found is not None:

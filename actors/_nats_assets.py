@@ -68,27 +68,44 @@ class Assets:
     async def ensure(self, ask: jetstream.Ask, topology: Topology) -> None:
         """Create or update all that is declared, or see that it was; what is there stays.
 
+        What is wrong with one of them keeps no other from being made: only a consumer needs its stream.
+
         Raises:
-            ApiError: The server refused, or it is for somebody else to make; says what.
+            ApiError: The server refused one, or it is for somebody else to make; says what. Of several the one that
+                another server may serve, else the first in the order of the declaration.
         """
-        pause = _UNTIL_DELETED
-        for asset in jetstream.assets(topology):
+        declared = jetstream.assets(topology)
+        troubles: dict[str, Exception] = {}
+
+        async def one(asset: jetstream.Asset) -> None:
             try:
-                info = await jetstream.look(ask, asset)
-            except jetstream.ApiError as error:
-                if not error.is_gone:
-                    raise
-                if self._on_missing is not None:
-                    self._on_missing()
-                    raise
-                if str(asset) in self._seen:
-                    await trio.sleep(pause)
-                    pause = 0.0
-                info = await jetstream.create(ask, asset)
-            else:
-                info = await self._set_right(ask, asset, info)
-            self._note(asset, info)
+                self._note(asset, await self._made(ask, asset))
+            except (jetstream.ApiError, BusRefused, ConnectionLost) as trouble:
+                troubles[str(asset)] = trouble
+
+        for wanted in (False, True):
+            async with trio.open_nursery() as nursery:
+                for asset in declared:
+                    if (asset.kind == "consumer") is wanted:
+                        nursery.start_soon(one, asset)
+        if troubles:
+            found = [troubles[str(asset)] for asset in declared if str(asset) in troubles]
+            raise next((one for one in found if isinstance(one, jetstream.ApiError) and one.is_of_server), found[0])
         await self._try_suspects(ask, topology)
+
+    async def _made(self, ask: jetstream.Ask, asset: jetstream.Asset) -> dict[str, Any]:
+        try:
+            info = await jetstream.look(ask, asset)
+        except jetstream.ApiError as error:
+            if not error.is_gone:
+                raise
+            if self._on_missing is not None:
+                self._on_missing()
+                raise
+            if str(asset) in self._seen:
+                await trio.sleep(_UNTIL_DELETED)
+            return await jetstream.create(ask, asset)
+        return await self._set_right(ask, asset, info)
 
     async def _set_right(self, ask: jetstream.Ask, asset: jetstream.Asset, info: dict[str, Any]) -> dict[str, Any]:
         found = next(differences(asset.config, info["config"]), None)
@@ -167,21 +184,29 @@ class Assets:
         return is_another
 
 
-async def answers(ask: jetstream.Ask, topology: Topology) -> None:
-    """Look whether JetStream answers for each thing that is declared, whatever it says; change and note nothing.
+async def unserved(ask: jetstream.Ask, topology: Topology) -> int:
+    """Count what is declared and JetStream does not answer for, whatever it says; change and note nothing.
 
-    Raises:
-        ApiError: It does not serve, here.
+    All is asked at once: of many things that are silent, each costs a whole deadline.
     """
-    declared = jetstream.assets(topology)
-    if not declared:
-        await jetstream.call(ask, "INFO")
-    for asset in declared:
+    silent = 0
+
+    async def count(asset: jetstream.Asset | None) -> None:
+        nonlocal silent
         try:
-            await jetstream.look(ask, asset)
+            await (jetstream.call(ask, "INFO") if asset is None else jetstream.look(ask, asset))
         except jetstream.ApiError as error:
-            if error.is_of_server:
-                raise
+            silent += error.is_of_server
+        except (ConnectionLost, trio.TooSlowError):
+            silent += 1
+        except BusRefused:
+            # The account may not ask for this one, with any server.
+            pass
+
+    async with trio.open_nursery() as nursery:
+        for asset in jetstream.assets(topology) or (None,):
+            nursery.start_soon(count, asset)
+    return silent
 
 
 async def compare(ask: jetstream.Ask, topology: Topology) -> tuple[Finding, ...]:

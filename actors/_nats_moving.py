@@ -89,19 +89,19 @@ class Moving:
             return
 
     async def look_elsewhere(
-        self, client: NatsClient, trouble: str, serves: Callable[[NatsClient], Awaitable[bool]]
+        self, client: NatsClient, trouble: str, unserved: Callable[[NatsClient], Awaitable[int]]
     ) -> None:
-        """Move to another server that serves all that is needed, if there is one.
+        """Move to another server that serves more of what is needed, if there is one.
 
         Args:
             client: The connection that serves in part.
             trouble: What is wrong with that.
-            serves: Whether a connection does.
+            unserved: Counts what a connection does not serve.
         """
         self.pool.told(client.told)
         try:
             with trio.CancelScope() as self._search:
-                await self._find(client, serves)
+                await self._find(client, unserved)
         finally:
             self._search = None
         if self._next is not None:
@@ -114,7 +114,7 @@ class Moving:
         if self._search is not None:
             self._search.cancel()
 
-    async def _find(self, client: NatsClient, serves: Callable[[NatsClient], Awaitable[bool]]) -> None:
+    async def _find(self, client: NatsClient, unserved: Callable[[NatsClient], Awaitable[int]]) -> None:
         for server in self.pool.order(self.jitter(), without=client.server):
             try:
                 candidate = await self.connect((server,))
@@ -122,7 +122,10 @@ class Moving:
                 continue
             is_better = False
             try:
-                is_better = await serves(candidate)
+                missing = await unserved(candidate)
+                # What lies on one node of a cluster only goes away with it, for all of the others: so what is left of
+                # the cluster may serve in part too, and more. The present one is asked last, since that may take long.
+                is_better = not missing or missing < await unserved(client)
             finally:
                 if not is_better:
                     self.pool.troubled(server, trio.current_time())

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from actors import _jetstream as jetstream
-from actors._nats_assets import Assets, Look, answers
+from actors._nats_assets import Assets, Look, unserved
 from actors._nats_client import NatsClient
 from actors._nats_link import NatsLink
 from actors._nats_moving import Moving
@@ -108,17 +108,8 @@ class Upkeep:
 
     async def _try(self, client: NatsClient, topology: Topology, look: Look) -> _Found:
         """Look at JetStream; return what is wrong."""
-        limit = self.settings.probe_limit
-
-        async def ask(subject: str, body: bytes) -> jetstream.Answered:
-            with trio.fail_after(limit):
-                while True:
-                    # A cluster that elects a leader drops what it is asked meanwhile. All of it may be asked twice.
-                    with trio.move_on_after(_ASK_AGAIN):
-                        return await client.request(subject, body)
-
         try:
-            await look(ask, topology)
+            await look(self._asking(client), topology)
         except jetstream.StoreBroken as error:
             return _Found(str(error), is_broken=True)
         except jetstream.ApiError as error:
@@ -126,8 +117,18 @@ class Upkeep:
         except (BusRefused, ConnectionLost) as error:
             return _Found(str(error))
         except trio.TooSlowError:
-            return _Found(f"JetStream did not answer for {limit:g} s", is_of_server=True)
+            return _Found(f"JetStream did not answer for {self.settings.probe_limit:g} s", is_of_server=True)
         return _Found()
+
+    def _asking(self, client: NatsClient) -> jetstream.Ask:
+        async def ask(subject: str, body: bytes) -> jetstream.Answered:
+            with trio.fail_after(self.settings.probe_limit):
+                while True:
+                    # A cluster that elects a leader drops what it is asked meanwhile. All of it may be asked twice.
+                    with trio.move_on_after(_ASK_AGAIN):
+                        return await client.request(subject, body)
+
+        return ask
 
     def _note_broken(self, found: _Found) -> None:
         """Remember that nothing is stored, as found here or by who makes what is declared, until all is well."""
@@ -154,11 +155,11 @@ class Upkeep:
             return
         departure.looked(now, self.jitter())
         assert self._nursery is not None
-        self._nursery.start_soon(self.moving.look_elsewhere, client, trouble, self._serves)
+        self._nursery.start_soon(self.moving.look_elsewhere, client, trouble, self._unserved)
 
-    async def _serves(self, client: NatsClient) -> bool:
-        """Whether JetStream answers on a connection that may be moved to, for each thing that is declared."""
-        return not (await self._try(client, self.link.topology, answers)).is_of_server
+    async def _unserved(self, client: NatsClient) -> int:
+        """Count what is declared and not served on a connection, be it this one or one that may be moved to."""
+        return await unserved(self._asking(client), self.link.topology)
 
     def _tell_lost(self, asset: jetstream.Asset, messages: int) -> None:
         reason = f"deleted, or lost with the server's store; made again, held about {messages} messages when last seen"

@@ -26,7 +26,8 @@ class Departure:
     or its disk hangs. That is no reason to end the connection, which serves in part, before another one serves better;
     so the verdict is to look, and whoever looks moves only to what answers. It is time for that when the trouble has
     lasted for *patience* seconds without a break; and again after pauses that grow, however often the connection was
-    made anew meanwhile, until there is no trouble.
+    made anew meanwhile, until there is no trouble. They grow as little as those between two attempts to reconnect:
+    the others may be electing a leader, and what waits for them is down as long as one looks away.
 
     Pure: the caller tells only of trouble that another server may not have, passes in the time, monotonic seconds that
     never go back, and draws the jitter.
@@ -37,7 +38,7 @@ class Departure:
     """
 
     patience: float = attrs.field(default=5.0, validator=validators.gt(0))
-    pauses: Backoff = attrs.field(default=Backoff(initial=5.0, factor=2.0, maximum=60.0, jitter=(0.5, 1.0)))
+    pauses: Backoff = attrs.field(default=Backoff(initial=0.5, factor=2.0, maximum=2.0, jitter=(0.5, 1.0)))
     _since: float = attrs.field(init=False, default=math.inf)
     _looks: int = attrs.field(init=False, default=0)
     _not_before: float = attrs.field(init=False, default=-math.inf)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import trio
 from nats_process import RealServer
 from nats_waits import FAST, SUBJECT, TOPOLOGY, in_thread, ready, until
 from rig.node import Node, cluster_of_three, free_port, led, usable
+from tcp_proxy import TcpProxy
 
 from agentrt.ports import BusUnavailable
 
@@ -161,3 +163,110 @@ async def test_a_node_whose_cluster_went_away_is_left(
     finally:
         for node in (*nodes, other):
             node.kill()
+
+
+@attrs.frozen
+class Parted:
+    """A cluster of three, of which the first reaches the others, and they it, through proxies alone."""
+
+    nodes: tuple[Node, ...]
+    proxies: tuple[TcpProxy, ...]
+
+    @property
+    def pool(self) -> Pool:
+        return Pool(self.nodes[:2], lambda: {"user": "agent", "password": self.nodes[0].password})
+
+    def part(self) -> None:
+        """Let nothing pass between the first node and the others; clients reach all of them."""
+        for proxy in self.proxies:
+            proxy.swallow()
+
+    def join(self) -> None:
+        for proxy in self.proxies:
+            proxy.reset()
+            proxy.heal()
+
+
+async def make(node: Node, name: str, config: dict[str, object]) -> None:
+    """Make a stream, as soon as the cluster is together."""
+    body = json.dumps({"name": name, **config})
+    while "error" in await node.ask(f"$JS.API.STREAM.CREATE.{name}", body):  # noqa: ASYNC110 - see ``until``.
+        await trio.sleep(0.1)
+
+
+@asynccontextmanager
+async def parted(folder: Path, *replicated: str) -> AsyncIterator[Parted]:
+    """Start such a cluster, with the streams of ``TOPOLOGY``; each is on the first node alone if not *replicated*."""
+    nodes = cluster_of_three(folder, {})
+    first, *others = nodes
+    proxies = tuple(TcpProxy(node.routes[0]) for node in nodes)
+    try:
+        async with trio.open_nursery() as nursery:
+            for proxy in proxies:
+                await nursery.start(proxy.run)
+            first.routes = (first.routes[0], *(proxy.port for proxy in proxies[1:]))
+            first.advertised = proxies[0].port
+            first.tags = ("alone",)
+            for node in others:
+                node.routes = (node.routes[0], *(other.routes[0] for other in others if other is not node))
+            async with trio.open_nursery() as starting:
+                for node in nodes:
+                    starting.start_soon(in_thread, node.start)
+            for node in nodes:
+                await usable(node)
+            for name, config in {
+                "TASKS": {"subjects": ["t.tasks.>"], "retention": "workqueue"},
+                "KV_outcomes": {"subjects": ["$KV.outcomes.>"], "allow_rollup_hdrs": True, "allow_direct": True},
+            }.items():
+                where = {"num_replicas": 3} if name in replicated else {"placement": {"tags": ["alone"]}}
+                await make(first, name, {**config, **where})
+            yield Parted(nodes, proxies)
+            nursery.cancel_scope.cancel()
+    finally:
+        for node in nodes:
+            node.kill()
+
+
+async def test_a_node_that_its_cluster_cannot_reach_is_left(
+    tmp_path: Path, run_bus: Run, record_property: Callable[[str, object], None]
+):
+    """Its clients reach it, and it answers each ping, while nothing of what is stored answers through it."""
+    with trio.fail_after(120):
+        async with parted(tmp_path / "cluster", "TASKS", "KV_outcomes") as cluster:
+            first, second, _ = cluster.nodes
+            async with run_bus(cluster.pool, **FAST) as running:
+                bus = running.bus
+                bus.declare(TOPOLOGY)
+                await ready(bus)
+                cluster.part()
+                since = trio.current_time()
+                await until(lambda: "nats_server_avoided" in running.kinds())
+                await ready(bus)
+                record_property("moved", round(trio.current_time() - since, 3))
+                assert second.url.endswith(bus.statistics().server)
+                assert True is await bus.store(SUBJECT, b"x", msg_id="1")
+    (avoided,) = [event for event in running.events if event.kind == "nats_server_avoided"]
+    assert first.url.endswith(avoided.fields["server"])
+
+
+async def test_of_two_parts_of_a_cluster_the_one_that_serves_more_is_taken(tmp_path: Path, run_bus: Run):
+    """What one node alone has is out of reach for the others: the check names it, and all else goes on there."""
+    with trio.fail_after(120):
+        async with parted(tmp_path / "cluster", "TASKS") as cluster:
+            _, second, _ = cluster.nodes
+            async with run_bus(cluster.pool, **FAST) as running:
+                bus = running.bus
+                bus.declare(TOPOLOGY)
+                await ready(bus)
+                cluster.part()
+                await until(lambda: "nats_server_avoided" in running.kinds())
+                await until(lambda: second.url.endswith(bus.statistics().server or "none"))
+                assert True is await bus.store(SUBJECT, b"x", msg_id="1")
+                await until(
+                    lambda: "bucket 'outcomes': JetStream did not answer for it" == bus.checks()["jetstream"][1]
+                )
+                cluster.join()
+                await ready(bus)
+                await bus.put("outcomes", "a", b"1")
+    # It stays, and is not sent to and fro between two that lack something each.
+    assert 1 == running.kinds().count("nats_server_avoided")

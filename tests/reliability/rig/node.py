@@ -47,6 +47,10 @@ class Node(RealServer):
         self.password = "first"
         self.denied = "t.denied"
         self.routes = routes
+        #: What the others are told of its own port, where a proxy is before it.
+        self.advertised = routes[0] if routes else 0
+        #: By which a stream can be placed on it.
+        self.tags: tuple[str, ...] = ()
 
     def configure(self, **settings: Any) -> None:
         """Write the configuration."""
@@ -57,6 +61,7 @@ class Node(RealServer):
             'host: "127.0.0.1"',
             f"port: {self.port}",
             f'server_name: "n{self.port}"',
+            f"server_tags: {json.dumps(self.tags)}",
             f"authorization {{ users: [ {users} ] }}",
             f'jetstream {{ store_dir: "{self.folder / "store"}", max_file_store: 1GB }}',
             "lame_duck_grace_period: 1s",
@@ -65,7 +70,8 @@ class Node(RealServer):
             own, *others = self.routes
             routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in others)
             lines.append(
-                f'cluster {{ name: rig, listen: "127.0.0.1:{own}", routes: [ {routes} ], no_advertise: true }}'
+                f'cluster {{ name: rig, listen: "127.0.0.1:{own}", advertise: "127.0.0.1:{self.advertised}",'
+                f" routes: [ {routes} ], no_advertise: true }}"
             )
         lines += [f"{key}: {value}" for key, value in {**self._settings, **settings}.items()]
         (self.folder / "nats.conf").write_text("\n".join(lines), encoding="utf-8")

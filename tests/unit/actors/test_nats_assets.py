@@ -8,8 +8,8 @@ import attrs
 import pytest
 import trio
 
-from actors._jetstream import ApiError, StoreBroken, assets
-from actors._nats_assets import Assets, compare, differences
+from actors._jetstream import ApiError, Ask, StoreBroken, assets
+from actors._nats_assets import Assets, compare, differences, unserved
 from agentrt.ports import BucketSpec, ConsumerSpec, Difference, Json, StreamSpec, Topology
 
 STREAM, BUCKET, CONSUMER = assets(
@@ -98,7 +98,8 @@ async def test_the_probe_goes_round_and_makes_what_is_gone_again() -> None:
     assert asked == server.asked
     del server.created["B"], server.created["KV_c"]
     await known.probe(server.ask, topology)
-    assert [("stream 'B'", 7), ("bucket 'c'", 7)] == lost
+    assert {("stream 'B'", 7), ("bucket 'c'", 7)} == set(lost)
+    assert 2 == len(lost)
     assert {"A", "B", "KV_c"} == set(server.created)
 
 
@@ -233,13 +234,9 @@ async def test_what_was_deleted_is_made_again_a_moment_later(autojump_clock: tri
     server.asked.clear()
     await known.ensure(server.ask, topology)
     assert 0.25 == trio.current_time()
-    assert [
-        "STREAM.INFO A",
-        "STREAM.CREATE A",
-        "STREAM.INFO B",
-        "STREAM.CREATE B",
-        "STREAM.INFO C",
-    ] == server.asked
+    assert sorted(["STREAM.INFO A", "STREAM.CREATE A", "STREAM.INFO B", "STREAM.CREATE B", "STREAM.INFO C"]) == sorted(
+        server.asked
+    )
 
 
 async def test_many_that_do_not_answer_take_no_longer_than_one(
@@ -260,3 +257,70 @@ async def test_many_that_do_not_answer_take_no_longer_than_one(
     assert [f"S{number}" for number in range(40)] == [finding.name for finding in findings]
     assert ["S7"] == [finding.name for finding in findings if finding.state == "ok"]
     assert {"unknown", "ok"} == {finding.state for finding in findings}
+
+
+def failing(server: Server, answers: dict[str, Reply | None]) -> Ask:
+    """Return what asks *server*, and where a subject ends on a key of *answers* gives that; None is no answer."""
+
+    async def ask(subject: str, body: bytes) -> Reply:
+        for end, answer in answers.items():
+            if subject.endswith(end):
+                if answer is None:
+                    raise trio.TooSlowError
+                return answer
+        return await server.ask(subject, body)
+
+    return ask
+
+
+REFUSED = Reply(b'{"error": {"code": 400, "err_code": 10025, "description": "bad request"}}')
+THREE = Topology((StreamSpec("A", ("a",)), StreamSpec("B", ("b",)), StreamSpec("C", ("c",))))
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ({"CREATE.A": REFUSED}, "stream 'A': bad request (10025)"),
+        ({"CREATE.A": REFUSED, "INFO.B": None}, "stream 'B': JetStream did not answer for it"),
+        ({"CREATE.A": REFUSED, "CREATE.B": REFUSED}, "stream 'A': bad request (10025)"),
+    ],
+)
+async def test_what_is_wrong_with_one_keeps_no_other_from_being_made(answers: dict[str, Reply | None], told: str):
+    """What another server may do is told first; else the first that is declared."""
+    server = Server()
+    with pytest.raises(ApiError) as caught:
+        await Assets(lambda _what, _messages: None).ensure(failing(server, answers), THREE)
+    assert told == str(caught.value)
+    assert {"A", "B", "C"} - {end.rpartition(".")[2] for end in answers} == set(server.created)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "is_led"),
+    [({"leader": "n1", "replicas": []}, True), ({"replicas": [{"name": "n2", "offline": True}]}, False)],
+)
+async def test_a_stream_without_leader_is_not_there_however_much_is_said_of_it(
+    cluster: dict[str, Json], *, is_led: bool
+) -> None:
+    """As a node answers that its cluster cannot reach (nats-server 2.15.1, from 10 s on)."""
+    server, topology = Server(), Topology((StreamSpec("A", ("a",)),))
+    there = Reply(json.dumps({"created": "t1", "config": assets(topology)[0].config, "cluster": cluster}).encode())
+    ask, known = failing(server, {"INFO.A": there}), Assets(lambda _what, _messages: None)
+    assert int(not is_led) == await unserved(ask, topology)
+    if is_led:
+        await known.ensure(ask, topology)
+        return
+    for look in (known.ensure, known.probe):
+        with pytest.raises(ApiError, match="stream 'A': has no leader") as caught:
+            await look(ask, topology)
+        assert caught.value.is_of_server
+    (finding,) = await compare(ask, topology)
+    assert ("unknown", True) == (finding.state, "has no leader" in finding.reason)
+
+
+async def test_what_is_not_served_is_counted() -> None:
+    """Whatever is said of a stream is an answer; what is silent or has nobody to answer is none."""
+    nobody = Reply(b"", "503")
+    for answers, count in (({}, 0), ({"INFO.A": None, "INFO.B": nobody, "INFO.C": REFUSED}, 2)):
+        assert count == await unserved(failing(Server(), answers), THREE)
+    for answers, count in (({}, 0), ({"API.INFO": None}, 1), ({"API.INFO": nobody}, 1)):
+        assert count == await unserved(failing(Server(), answers), Topology())
