@@ -153,7 +153,7 @@ class Upkeep:
         departure.troubled(since)
         if self.moving.is_searching or client.is_leaving or departure.verdict(now) is Whereabouts.STAY:
             return
-        departure.looked(now, self.jitter())
+        departure.looked(now, self.jitter(), is_needed=bool(jetstream.assets(self.link.topology)))
         assert self._nursery is not None
         self._nursery.start_soon(self.moving.look_elsewhere, client, trouble, self._unserved)
 

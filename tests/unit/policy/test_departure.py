@@ -33,16 +33,20 @@ def test_a_moment_without_trouble_begins_it_anew():
     assert [STAY, LOOK] == [departure.verdict(now) for now in (8.9, 9.0)]
 
 
-def test_who_looks_in_vain_looks_ever_more_rarely():
-    """Up to a bound."""
-    departure = Departure(patience=5.0, pauses=STEADY)
+SHORT = Backoff(initial=1.0, factor=2.0, maximum=2.0, jitter=(1.0, 1.0))
+
+
+@pytest.mark.parametrize(("is_needed", "expected"), [(True, [5, 6, 8, 10, 12]), (False, [5, 15, 35, 65, 95])])
+def test_who_looks_in_vain_looks_ever_more_rarely(is_needed, expected):
+    """Up to a bound, which is a wide one for what nobody needs."""
+    departure = Departure(patience=5.0, pauses=SHORT, rarely=STEADY)
     departure.troubled(0.0)
     looks = []
     for now in range(120):
         if departure.verdict(now) is LOOK:
             looks.append(now)
-            departure.looked(now, 0.5)
-    assert [5, 15, 35, 65, 95] == looks
+            departure.looked(now, 0.5, is_needed=is_needed)
+    assert expected == looks[:5]
 
 
 def test_a_new_connection_gets_its_time_and_the_pauses_go_on_growing():
