@@ -37,6 +37,9 @@ _NOWHERE = "agentrt-stores-nothing-here"
 
 _UNAVAILABLE = 503
 _OLD_ACK_TOKENS = 9
+# Seconds after which the replicas of a leader that is not heard of elect another (nats-server's shortest election
+# timeout). It takes itself for the leader for 20 s more (seen in 2.15.1), and gets nothing agreed on.
+_NOT_HEARD = 4.0
 _NANOSECONDS = 1_000_000_000
 
 
@@ -208,13 +211,26 @@ async def look(ask: Ask, asset: Asset) -> dict[str, Any]:
     """Return what the server says about something that is declared.
 
     Raises:
-        ApiError: It is not there, the server does not say, or it has no leader: a node that the others of its cluster
-            cannot reach says all that it knows of it then, and neither stores in it nor delivers from it.
+        ApiError: It is not there, the server does not say, or it has no leader that reaches most of its replicas: a
+            node that the others of its cluster cannot reach says all that it knows of it then, and neither stores in
+            it nor delivers from it.
     """
     info = await _named(asset, call(ask, asset.info))
-    if "cluster" in info and not info["cluster"].get("leader"):
-        raise ApiError(_UNAVAILABLE, 0, f"{asset}: has no leader; too few of its replicas reach each other")
+    if trouble := _trouble_of_group(info.get("cluster") or {}):
+        raise ApiError(_UNAVAILABLE, 0, f"{asset}: {trouble}")
     return info
+
+
+def _trouble_of_group(cluster: dict[str, Any]) -> str:
+    if not cluster:
+        return ""
+    if not cluster.get("leader"):
+        return "has no leader; too few of its replicas reach each other"
+    others = cluster.get("replicas") or []
+    heard = sum(not one.get("offline") and one.get("active", 0) <= _NOT_HEARD * _NANOSECONDS for one in others)
+    if 2 * (1 + heard) > 1 + len(others):
+        return ""
+    return f"its leader {cluster['leader']} hears of {heard} of its {len(others)} other replicas only"
 
 
 async def create(ask: Ask, asset: Asset) -> dict[str, Any]:

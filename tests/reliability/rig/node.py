@@ -47,7 +47,7 @@ class Node(RealServer):
         self.password = "first"
         self.denied = "t.denied"
         self.routes = routes
-        #: What the others are told of its own port, where a proxy is before it.
+        #: The port that the others are told, for those of them that do not know a way to it.
         self.advertised = routes[0] if routes else 0
         #: By which a stream can be placed on it.
         self.tags: tuple[str, ...] = ()

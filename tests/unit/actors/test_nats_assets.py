@@ -294,27 +294,42 @@ async def test_what_is_wrong_with_one_keeps_no_other_from_being_made(answers: di
     assert {"A", "B", "C"} - {end.rpartition(".")[2] for end in answers} == set(server.created)
 
 
+def heard(*seconds: float, **more: Json) -> dict[str, Json]:
+    """Return what is told of a leader that heard so long ago of each other replica."""
+    return {"leader": "n1", "replicas": [{"name": "n", "active": int(ago * 1e9), **more} for ago in seconds]}
+
+
 @pytest.mark.parametrize(
-    ("cluster", "is_led"),
-    [({"leader": "n1", "replicas": []}, True), ({"replicas": [{"name": "n2", "offline": True}]}, False)],
+    ("cluster", "trouble"),
+    [
+        ({"leader": "n1"}, ""),
+        ({"leader": "n1", "replicas": None}, ""),
+        (heard(0.4, 0.9), ""),
+        (heard(4.0, 30.0), ""),
+        (heard(0.4, 0.9, 30.0, 30.0), ""),
+        ({"replicas": [{"name": "n2", "offline": True}]}, "has no leader; too few of its replicas reach each other"),
+        (heard(4.1, 30.0), "its leader n1 hears of 0 of its 2 other replicas only"),
+        (heard(0.4, 0.9, offline=True), "its leader n1 hears of 0 of its 2 other replicas only"),
+        (heard(0.4, 30.0, 30.0), "its leader n1 hears of 1 of its 3 other replicas only"),
+    ],
 )
-async def test_a_stream_without_leader_is_not_there_however_much_is_said_of_it(
-    cluster: dict[str, Json], *, is_led: bool
+async def test_a_stream_that_cannot_agree_on_anything_is_not_there_however_much_is_said_of_it(
+    cluster: dict[str, Json], trouble: str
 ) -> None:
-    """As a node answers that its cluster cannot reach (nats-server 2.15.1, from 10 s on)."""
+    """As a node answers that its cluster cannot reach: as its leader for 20 s, then without one (2.15.1)."""
     server, topology = Server(), Topology((StreamSpec("A", ("a",)),))
     there = Reply(json.dumps({"created": "t1", "config": assets(topology)[0].config, "cluster": cluster}).encode())
     ask, known = failing(server, {"INFO.A": there}), Assets(lambda _what, _messages: None)
-    assert int(not is_led) == await unserved(ask, topology)
-    if is_led:
-        await known.ensure(ask, topology)
-        return
-    for look in (known.ensure, known.probe):
-        with pytest.raises(ApiError, match="stream 'A': has no leader") as caught:
-            await look(ask, topology)
-        assert caught.value.is_of_server
+    assert bool(trouble) == await unserved(ask, topology)
     (finding,) = await compare(ask, topology)
-    assert ("unknown", True) == (finding.state, "has no leader" in finding.reason)
+    assert (("unknown" if trouble else "ok"), trouble) == (finding.state, finding.reason.removeprefix("stream 'A': "))
+    for look in (known.ensure, known.probe):
+        if not trouble:
+            await look(ask, topology)
+            continue
+        with pytest.raises(ApiError) as caught:
+            await look(ask, topology)
+        assert (f"stream 'A': {trouble}", True) == (str(caught.value), caught.value.is_of_server)
 
 
 async def test_what_is_not_served_is_counted() -> None:
