@@ -87,7 +87,8 @@ class SupervisorModel:
     def started(self, record: Record, now: float) -> Iterator[Violation]:
         """Take that a child counts as started."""
         if record.is_sure and isinstance(record.plan, SupervisorPlan):
-            yield from self._may_start(record, now)
+            # Nothing tells when its start began; it was not before it was due.
+            yield from self._may_start(record, record.due)
         record.status, record.was_up, record.is_on_trial = Status.RUNNING, True, False
         record.restarts.watch.start(now)
         record.happened(now)
@@ -125,10 +126,11 @@ class SupervisorModel:
             event, self._unexplained = self._unexplained, None
             yield Violation("an end has consequences", f"{event.path} ended at {event.time:g}, and nothing followed")
 
-    def _may_start(self, record: Record, now: float) -> Iterator[Violation]:
-        yield from self.goes_on()
-        # Whoever is started is heard of at its first turn, so at one moment that may have come before the end.
-        if self.is_ending and self.ends_at != now:
+    def _may_start(self, record: Record, began: float) -> Iterator[Violation]:
+        """Take that a child starts, or did: whoever began before an end, or at that moment, may do so to his end."""
+        if self._unexplained is not None and self._unexplained.time < began:
+            yield from self.goes_on()
+        if self.ends_at is not None and self.ends_at < began:
             yield Violation("who ends starts nobody", f"{record.path} starts")
         if not record.is_wanted or record.status in FINAL:
             yield Violation("who is down stays down", f"{record.path} starts, and nobody asked for it")
