@@ -13,12 +13,11 @@ import pytest
 import trio
 from nats_process import RealServer
 from nats_waits import FAST, SUBJECT, TOPOLOGY, in_thread, ready, until
-from rig.node import Node, cluster_of_three, free_port, led, usable
-from tcp_proxy import TcpProxy
+from rig.cluster import Cluster
+from rig.node import Node, free_port, led, usable
 
 from agentrt.ports import BusUnavailable
 
-_NOBODY = 1
 Run = Callable[..., AbstractAsyncContextManager[Any]]
 Login = Callable[[], dict[str, str]]
 
@@ -135,57 +134,35 @@ async def test_a_node_whose_cluster_went_away_is_left(
     tmp_path: Path, run_bus: Run, record_property: Callable[[str, object], None]
 ):
     """Its core answers each ping, and JetStream falls silent there: two of three are stopped, and it has no leader."""
-    nodes = cluster_of_three(tmp_path / "cluster", {})
+    cluster = Cluster(tmp_path / "cluster")
+    first, *others = cluster.nodes
     other = Node(tmp_path / "other")
-    login = {"user": "agent", "password": other.password}
     try:
-        async with trio.open_nursery() as nursery:
-            for node in nodes:
-                nursery.start_soon(in_thread, node.start)
         with trio.fail_after(120):
-            await usable(nodes[0])
-            async with run_bus(Pool((nodes[0], other), lambda: login), **FAST) as running:
-                bus = running.bus
-                bus.declare(TOPOLOGY)
-                await ready(bus)
-                await led(nodes[0], stream="TASKS", subject=SUBJECT)
-                await in_thread(other.start)
-                for node in nodes[1:]:
-                    await in_thread(node.pause)
-                since = trio.current_time()
-                await until(lambda: "nats_server_avoided" in running.kinds())
-                await ready(bus)
-                record_property("noticed", round(trio.current_time() - since, 3))
-                assert other.url.endswith(bus.statistics().server)
-                assert True is await bus.store(SUBJECT, b"x", msg_id="1", timeout=90)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(cluster.run)
+                await usable(first)
+                async with run_bus(Pool((first, other), login), **FAST) as running:
+                    bus = running.bus
+                    bus.declare(TOPOLOGY)
+                    await ready(bus)
+                    await led(first, stream="TASKS", subject=SUBJECT)
+                    await in_thread(other.start)
+                    for node in others:
+                        await in_thread(node.pause)
+                    since = trio.current_time()
+                    await until(lambda: "nats_server_avoided" in running.kinds())
+                    await ready(bus)
+                    record_property("noticed", round(trio.current_time() - since, 3))
+                    assert other.url.endswith(bus.statistics().server)
+                    assert True is await bus.store(SUBJECT, b"x", msg_id="1")
+                nursery.cancel_scope.cancel()
         assert "did not answer" in next(
             event.fields["reason"] for event in running.events if event.kind == "nats_server_avoided"
         )
     finally:
-        for node in (*nodes, other):
-            node.kill()
-
-
-@attrs.frozen
-class Parted:
-    """A cluster of three, of which the first reaches the others through proxies alone, and they do not reach it."""
-
-    nodes: tuple[Node, ...]
-    proxies: tuple[TcpProxy, ...]
-
-    @property
-    def pool(self) -> Pool:
-        return Pool(self.nodes[:2], lambda: {"user": "agent", "password": self.nodes[0].password})
-
-    def part(self) -> None:
-        """Let nothing pass between the first node and the others; clients reach all of them."""
-        for proxy in self.proxies:
-            proxy.swallow()
-
-    def join(self) -> None:
-        for proxy in self.proxies:
-            proxy.reset()
-            proxy.heal()
+        cluster.kill()
+        other.kill()
 
 
 async def make(node: Node, name: str, config: dict[str, object]) -> None:
@@ -196,26 +173,15 @@ async def make(node: Node, name: str, config: dict[str, object]) -> None:
 
 
 @asynccontextmanager
-async def parted(folder: Path, *replicated: str) -> AsyncIterator[Parted]:
-    """Start such a cluster, with the streams of ``TOPOLOGY``; each is on the first node alone if not *replicated*."""
-    nodes = cluster_of_three(folder, {})
-    first, *others = nodes
-    proxies = tuple(TcpProxy(node.routes[0]) for node in others)
+async def cluster_with(folder: Path, *replicated: str) -> AsyncIterator[Cluster]:
+    """Start a cluster with the streams of ``TOPOLOGY``; each is on the first node alone if not *replicated*."""
+    cluster = Cluster(folder)
+    first = cluster.nodes[0]
+    first.tags = ("alone",)
     try:
         async with trio.open_nursery() as nursery:
-            for proxy in proxies:
-                await nursery.start(proxy.run)
-            first.routes = (first.routes[0], *(proxy.port for proxy in proxies))
-            first.tags = ("alone",)
-            for node in others:
-                node.routes = (node.routes[0], *(other.routes[0] for other in others if other is not node))
-            for node in nodes:
-                # What they tell of each other leads nowhere, so there is no way around the proxies.
-                node.advertised = _NOBODY
-            async with trio.open_nursery() as starting:
-                for node in nodes:
-                    starting.start_soon(in_thread, node.start)
-            for node in nodes:
+            await nursery.start(cluster.run)
+            for node in cluster.nodes:
                 await usable(node)
             for name, config in {
                 "TASKS": {"subjects": ["t.tasks.>"], "retention": "workqueue"},
@@ -223,11 +189,14 @@ async def parted(folder: Path, *replicated: str) -> AsyncIterator[Parted]:
             }.items():
                 where = {"num_replicas": 3} if name in replicated else {"placement": {"tags": ["alone"]}}
                 await make(first, name, {**config, **where})
-            yield Parted(nodes, proxies)
+            yield cluster
             nursery.cancel_scope.cancel()
     finally:
-        for node in nodes:
-            node.kill()
+        cluster.kill()
+
+
+def login() -> dict[str, str]:
+    return {"user": "agent", "password": "first"}
 
 
 async def test_a_node_that_its_cluster_cannot_reach_is_left(
@@ -235,13 +204,13 @@ async def test_a_node_that_its_cluster_cannot_reach_is_left(
 ):
     """Its clients reach it, and it answers each ping, while nothing of what is stored answers through it."""
     with trio.fail_after(120):
-        async with parted(tmp_path / "cluster", "TASKS", "KV_outcomes") as cluster:
+        async with cluster_with(tmp_path / "cluster", "TASKS", "KV_outcomes") as cluster:
             first, second, _ = cluster.nodes
-            async with run_bus(cluster.pool, **FAST) as running:
+            async with run_bus(Pool(cluster.nodes[:2], login), **FAST) as running:
                 bus = running.bus
                 bus.declare(TOPOLOGY)
                 await ready(bus)
-                cluster.part()
+                cluster.part(cluster.nodes[0])
                 since = trio.current_time()
                 # While they elect leaders the first may look like the better one once more.
                 await until(lambda: second.url.endswith(bus.statistics().server or "none") and bus.is_ready)
@@ -254,13 +223,13 @@ async def test_a_node_that_its_cluster_cannot_reach_is_left(
 async def test_of_two_parts_of_a_cluster_the_one_that_serves_more_is_taken(tmp_path: Path, run_bus: Run):
     """What one node alone has is out of reach for the others: the check names it, and all else goes on there."""
     with trio.fail_after(120):
-        async with parted(tmp_path / "cluster", "TASKS") as cluster:
+        async with cluster_with(tmp_path / "cluster", "TASKS") as cluster:
             _, second, _ = cluster.nodes
-            async with run_bus(cluster.pool, **FAST) as running:
+            async with run_bus(Pool(cluster.nodes[:2], login), **FAST) as running:
                 bus = running.bus
                 bus.declare(TOPOLOGY)
                 await ready(bus)
-                cluster.part()
+                cluster.part(cluster.nodes[0])
                 await until(lambda: second.url.endswith(bus.statistics().server or "none"))
                 assert True is await bus.store(SUBJECT, b"x", msg_id="1", timeout=90)
                 await until(

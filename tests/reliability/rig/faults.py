@@ -249,6 +249,15 @@ async def lose_one_by_one(stage: Stage) -> float:
     return await _all_led(last)
 
 
+async def part_from_others(stage: Stage) -> float:
+    """Part the client's node from the others, for good: they can be used as soon as they have leaders of their own."""
+    assert stage.cluster is not None
+    lonely = stage.clients_node
+    stage.cluster.part(lonely)
+    await felt()
+    return await _all_led(next(node for node in stage.nodes if node is not lonely))
+
+
 async def _leader_first(stage: Stage) -> list[Node]:
     answer = await stage.node.ask(f"$JS.API.STREAM.INFO.{STREAM}")
     leader = answer["cluster"]["leader"]
@@ -294,6 +303,13 @@ _ROWS = (
     _row("forbidden", "the feed's subject forbidden for 3 s", deny),
     _row("cluster-1", "cluster of three: the leader killed", lose_leader, clustered=True, soaks=False),
     _row("cluster-2", "cluster of three: one killed, then two, for 3 s", lose_one_by_one, clustered=True, soaks=False),
+    _row(
+        "parted",
+        "cluster of three: the client's node cut off from the others",
+        part_from_others,
+        clustered=True,
+        soaks=False,
+    ),
     _row("late-dns", "killed, and DNS answers 4 s late", late_dns),
 )
 

@@ -19,6 +19,8 @@ USER = "agent"
 #: The rig's own user, which no fault touches.
 WARDEN = "warden"
 _ANOTHER_STREAM = 10060
+# A port that nobody listens on.
+_NOBODY = 1
 
 
 def free_port() -> int:
@@ -33,22 +35,20 @@ class Node(RealServer):
 
     Args:
         folder: For its store, configuration and log.
-        routes: Ports of the cluster, its own first; none where it stands alone.
+        route: Its port for the others of its cluster; 0 where it stands alone.
         settings: In its configuration at any time: a reload that changes what can only be read at a start is refused
             whole, and without a word to whoever asked for it.
     """
 
-    def __init__(
-        self, folder: Path, routes: tuple[int, ...] = (), settings: Mapping[str, object] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, folder: Path, route: int = 0, settings: Mapping[str, object] = MappingProxyType({})) -> None:
         super().__init__(folder)
         self._settings = settings
         folder.mkdir(parents=True, exist_ok=True)
         self.password = "first"
         self.denied = "t.denied"
-        self.routes = routes
-        #: The port that the others are told, for those of them that do not know a way to it.
-        self.advertised = routes[0] if routes else 0
+        self.route = route
+        #: Where it reaches others of the cluster.
+        self.links: list[int] = []
         #: By which a stream can be placed on it.
         self.tags: tuple[str, ...] = ()
 
@@ -66,13 +66,11 @@ class Node(RealServer):
             f'jetstream {{ store_dir: "{self.folder / "store"}", max_file_store: 1GB }}',
             "lame_duck_grace_period: 1s",
         ]
-        if self.routes:
-            own, *others = self.routes
-            routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in others)
-            lines.append(
-                f'cluster {{ name: rig, listen: "127.0.0.1:{own}", advertise: "127.0.0.1:{self.advertised}",'
-                f" routes: [ {routes} ], no_advertise: true }}"
-            )
+        if self.route:
+            routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self.links)
+            # What they would tell of each other leads nowhere, so that nothing goes around the links.
+            nowhere = f'advertise: "127.0.0.1:{_NOBODY}", no_advertise: true'
+            lines.append(f'cluster {{ name: rig, listen: "127.0.0.1:{self.route}", routes: [ {routes} ], {nowhere} }}')
         lines += [f"{key}: {value}" for key, value in {**self._settings, **settings}.items()]
         (self.folder / "nats.conf").write_text("\n".join(lines), encoding="utf-8")
 
@@ -153,12 +151,3 @@ async def _answer(node: Node, subject: str, **options: str) -> dict[str, Any]:
             return await node.ask(subject, **options)
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
         return {"error": {"description": repr(error)}}
-
-
-def cluster_of_three(folder: Path, settings: Mapping[str, object]) -> tuple[Node, ...]:
-    """Make three nodes that know each other."""
-    routes = [free_port() for _ in range(3)]
-    return tuple(
-        Node(folder / f"n{number}", (routes[number], *(port for port in routes if port != routes[number])), settings)
-        for number in range(3)
-    )

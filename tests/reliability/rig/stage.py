@@ -11,11 +11,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
+import psutil
 import trio
 from tcp_proxy import TcpProxy
 
+from rig.cluster import Cluster
 from rig.ledger import SIGNS, Ledger
-from rig.node import Node, cluster_of_three, led, usable
+from rig.node import Node, led, usable
 
 #: From this code on, as in HTTP, and by this number of the server's own, a cluster says that it is not together yet.
 _NOT_NOW, _PEER_OFFLINE = 500, 10005
@@ -42,11 +44,12 @@ class Stage:
     """What a fault can touch.
 
     Args:
-        nodes: The servers; one, or a cluster.
+        nodes: The servers; one, or those of the cluster.
         proxy: Between the client and the first server.
         process: The client.
         ledger: Its account.
         folder: Where files tell the client what to do.
+        cluster: What links the servers, where there are several.
     """
 
     nodes: Sequence[Node]
@@ -54,6 +57,15 @@ class Stage:
     process: trio.Process
     ledger: Ledger
     folder: Path
+    cluster: Cluster | None = None
+
+    @property
+    def clients_node(self) -> Node:
+        """The server that the client is connected to."""
+        connections = psutil.Process(self.process.pid).net_connections("tcp")
+        ports = {one.raddr.port for one in connections if one.raddr and one.status == psutil.CONN_ESTABLISHED}
+        (found,) = (node for node in self.nodes if node.port in ports)
+        return found
 
     @property
     def node(self) -> Node:
@@ -128,7 +140,8 @@ async def stage(
     client: Client, folder: Path, *, clustered: bool = False, proxied: bool = False, **settings: object
 ) -> AsyncIterator[Stage]:
     """Set the stage and let the feed run; everything is taken down in the end."""
-    nodes = cluster_of_three(folder, settings) if clustered else (Node(folder, settings=settings),)
+    cluster = Cluster(folder, settings) if clustered else None
+    nodes = cluster.nodes if cluster is not None else (Node(folder, settings=settings),)
     signals = folder / "signals"
     signals.mkdir(parents=True)
     (signals / "password").write_text(nodes[0].password)
@@ -139,7 +152,10 @@ async def stage(
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(proxy.run)
-            await _start(nodes)
+            await (nursery.start(cluster.run) if cluster is not None else trio.to_thread.run_sync(nodes[0].start))
+            await usable(nodes[0])
+            if cluster is not None:
+                await _replicate(nodes)
             urls = [f"nats://{HOST}:{proxy.port if proxied else node.port}" for node in nodes]
             with (folder / "client.log").open("wb") as log:
                 process = await trio.lowlevel.open_process(
@@ -148,7 +164,7 @@ async def stage(
                     stderr=log,
                 )
             try:
-                here = Stage(nodes, proxy, process, Ledger(), signals)
+                here = Stage(nodes, proxy, process, Ledger(), signals, cluster)
                 nursery.start_soon(_read, process, here.ledger)
                 await _warm(here, folder)
                 yield here
@@ -160,15 +176,6 @@ async def stage(
     finally:
         for node in nodes:
             node.kill()
-
-
-async def _start(nodes: Sequence[Node]) -> None:
-    async with trio.open_nursery() as nursery:
-        for node in nodes:
-            nursery.start_soon(trio.to_thread.run_sync, node.start)
-    await usable(nodes[0])
-    if len(nodes) > 1:
-        await _replicate(nodes)
 
 
 async def _replicate(nodes: Sequence[Node]) -> None:
