@@ -74,8 +74,8 @@ class TcpProxy:
             await self._pairs.pop().cut()
 
     async def _serve(self, client: trio.SocketStream) -> None:
-        await self._open.wait()
         async with client:
+            await self._open.wait()
             try:
                 async with await trio.open_tcp_stream("127.0.0.1", self.target) as server:
                     pair = _Pair(client, server)
