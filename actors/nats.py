@@ -17,7 +17,7 @@ from actors._nats_keys import Left, NatsKeys
 from actors._nats_link import NatsLink
 from actors._nats_login import public_nkey
 from actors._nats_outbox import Outgoing
-from actors._nats_permissions import permissions
+from actors._nats_permissions import account, permissions
 from actors._nats_requests import ConnectionLost
 from actors._nats_settings import Credentials, NatsSettings, NatsStatistics, ignore, no_trouble
 from actors._nats_subscription import Subscription
@@ -291,6 +291,7 @@ class NatsConnection(Actor):
 
     #: What a server has to allow a connection, and the public part of an nkey: for who writes its configuration.
     permissions = staticmethod(permissions)
+    account = staticmethod(account)
     public_nkey = staticmethod(public_nkey)
 
     async def run(self) -> None:

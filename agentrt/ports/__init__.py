@@ -26,12 +26,13 @@ from agentrt.ports.errors import (
     WrongRevision,
 )
 from agentrt.ports.registry import Entries, Registration, RegistryEntry
-from agentrt.ports.rights import BusUse, Permissions
+from agentrt.ports.rights import Account, BusUse, Permissions, Share
 from agentrt.ports.server import ServerNode, Servers, ServerStatus
 from agentrt.ports.tools import BatteryMissing, ToolDefinition, ToolError, ToolSession
 from agentrt.ports.topology import BucketSpec, ConsumerSpec, Difference, Finding, Json, StreamSpec, Topology
 
 __all__ = [
+    "Account",
     "AdapterSetup",
     "BatteryMissing",
     "BucketSpec",
@@ -67,6 +68,7 @@ __all__ = [
     "ServerNode",
     "ServerStatus",
     "Servers",
+    "Share",
     "SlowConsumer",
     "StoreFull",
     "StreamSpec",

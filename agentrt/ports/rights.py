@@ -38,3 +38,38 @@ class Permissions:
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+
+
+@attrs.frozen
+class Share:
+    """A subject of one account of a server that other accounts are let in to.
+
+    Args:
+        subject: What who publishes and who listens call it.
+        local: Its name in the account of the agent.
+        answers: Whether more than one answer may come to what is asked there.
+    """
+
+    subject: str
+    local: str
+    answers: bool = False
+
+
+@attrs.frozen
+class Account:
+    """What one user has to have where it has an account to itself, and what that shares with others.
+
+    A server checks to what a user publishes, and not where it has the answer sent to. So within one account, whoever
+    may ask anything has the server itself publish to any subject. An account of its own has no subjects but these.
+
+    Args:
+        permissions: Of its user, by the names in its own account.
+        asks: What it asks and tells the fleet's account.
+        says: What it tells whoever listens, in all accounts.
+        hears: What it listens to, whoever says it.
+    """
+
+    permissions: Permissions
+    asks: tuple[Share, ...]
+    says: tuple[Share, ...]
+    hears: tuple[str, ...]

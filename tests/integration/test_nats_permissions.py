@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -30,7 +31,12 @@ from agentrt.tasks import Names, Task
 PATIENCE = 60.0
 #: The seed of a user's nkey.
 SEED = bytes(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)).decode()
-PASSWORDS = {"NEWSROOM_PASSWORD": "hush-fleet", "EDITOR": "hush-editor", "WRITER": SEED}
+PASSWORDS = {
+    "NEWSROOM_PASSWORD": "hush-fleet",
+    "EDITOR": "hush-editor",
+    "WRITER": SEED,
+    "ARTIST": "hush-artist",
+}
 ADMIN = '{ user: "admin", password: "admin" }'
 CONFIG = """
 schema = 1
@@ -52,6 +58,11 @@ password = "env:EDITOR"
 class = "newsroom:Writer"
 [agents.writer.bus]
 nkey = "env:WRITER"
+[agents.artist]
+class = "newsroom:Writer"
+[agents.artist.bus]
+user = "artist"
+password = "env:ARTIST"
 """
 
 
@@ -85,7 +96,7 @@ class Rig:
         events: list[Event] = []
         stream = EventStream()
         stream.listen(events.append)
-        classes: dict[str, type[Agent]] = {"editor": Editor, "writer": Writer}
+        classes: dict[str, type[Agent]] = {"editor": Editor, "writer": Writer, "artist": Writer}
         async with open_fleet(self.loaded, events=stream, classes=classes, environ=PASSWORDS) as fleet:
             while not all(status.ready for status in fleet.statuses()):  # noqa: ASYNC110 - nothing tells of it.
                 await trio.sleep(0.02)
@@ -135,6 +146,24 @@ async def test_a_fleet_works_with_no_more_than_its_permissions(rig: Rig):
                 assert await client.ask(client.new_task("writer", "dogs"), PATIENCE) == {"draft": "dogs"}
         assert [event.fields for event in events if event.kind == "nats_problem"] == []
     assert "Permissions Violation" not in rig.server.said
+
+
+async def test_what_an_agent_says_of_an_outcome_is_heard_by_all_others(rig: Rig):
+    """In their accounts, too; who is not told looks by itself, but only now and then."""
+    said = Names("newsroom").outcome_subject("some-task")
+    with trio.fail_after(PATIENCE):
+        async with (
+            rig.bus("newsroom", PASSWORDS["NEWSROOM_PASSWORD"]) as fleet,
+            rig.bus("editor", "hush-editor") as editor,
+            rig.bus("artist", "hush-artist") as artist,
+            fleet.subscribe(said) as first,
+            artist.subscribe(said) as second,
+        ):
+            fleet.declare(topology_of(rig.loaded.config))
+            await editor.publish(said, b"done")
+            assert [(said, b"done")] * 2 == [
+                (message.subject, message.body) for message in (await first.receive(), await second.receive())
+            ]
 
 
 async def test_what_is_deleted_is_made_again_by_the_fleet_for_agents_that_may_not(rig: Rig):
@@ -224,6 +253,58 @@ async def test_an_agent_cannot_listen_where_another_is_told_something(rig: Rig):
                 with pytest.raises(PermissionDenied, match="does not allow subscribing"):
                     async with bus.subscribe(subject):
                         pytest.fail(subject)
+
+
+#: What an agent may publish, and where it has the server send the answer to.
+MINE = "$JS.API.CONSUMER.MSG.NEXT.newsroom-tasks.editor-normal"
+NO_WAIT = b'{"batch":1,"no_wait":true}'
+ROUNDABOUT = (
+    (MINE, NO_WAIT, "$JS.API.STREAM.DELETE.newsroom-dlq"),
+    (MINE, NO_WAIT, "$JS.API.STREAM.PURGE.newsroom-dlq"),
+    (MINE, NO_WAIT, "$JS.API.CONSUMER.DELETE.newsroom-tasks.writer-normal"),
+    (MINE, NO_WAIT, "$KV.newsroom-registry.agent.writer.x"),
+    (MINE, NO_WAIT, "newsroom.dlq.writer"),
+    (MINE, NO_WAIT, "_INBOX_newsroom_writer.x"),
+    ("newsroom.tasks.editor.normal", b"", "$JS.API.STREAM.PURGE.newsroom-dlq"),
+    ("newsroom.tasks.editor.normal", b"forged", "$KV.newsroom-registry.agent.writer.x"),
+    ("$JS.API.STREAM.INFO.newsroom-tasks", b"", "$KV.newsroom-registry.agent.writer.x"),
+    ("$JS.API.STREAM.MSG.GET.KV_newsroom-outcomes", b'{"seq":1}', "$KV.newsroom-registry.agent.writer.x"),
+)
+
+
+async def published(server: RealServer, user: str, password: str, messages: Iterable[tuple[str, bytes, str]]) -> None:
+    """Publish as no client library would let us; return when the server has seen it."""
+    async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
+        connect = {"user": user, "pass": password, "verbose": False, "headers": True}
+        lines = [b"CONNECT " + json.dumps(connect).encode()]
+        for subject, body, reply in messages:
+            lines += [b"PUB %s %s %d" % (subject.encode(), reply.encode(), len(body)), body]
+        await stream.send_all(b"\r\n".join([*lines, b"PING", b""]))
+        said = b""
+        while b"PONG" not in said:
+            received = await stream.receive_some()
+            assert received, said
+            said += received
+    assert b"-ERR" not in said
+
+
+async def test_an_agent_cannot_have_the_server_do_what_it_may_not_do_itself(rig: Rig):
+    """A server checks where a user publishes to, and not where it has the answer sent to."""
+    names = Names("newsroom")
+    with trio.fail_after(PATIENCE):
+        async with rig.bus("newsroom", PASSWORDS["NEWSROOM_PASSWORD"]) as bus, rig.bus("admin", "admin") as admin:
+            bus.declare(topology_of(rig.loaded.config))
+            await admin.store(names.dead_letter_subject("editor"), b"kept", msg_id="kept")
+            async with admin.subscribe("_INBOX_newsroom_writer.>") as inbox:
+                await published(rig.server, "editor", "hush-editor", ROUNDABOUT)
+                # What the server does of all that, it does beside; a second round would find it done.
+                await trio.sleep(1)
+                await published(rig.server, "editor", "hush-editor", ROUNDABOUT)
+                await trio.sleep(1)
+                assert 0 == inbox.statistics().current_buffer_used
+            assert {"ok"} == {found.state for found in await admin.compare(topology_of(rig.loaded.config))}
+            assert [b"kept"] == [found.body for found in await admin.browse(names.dead_letters, "newsroom.dlq.>")]
+            assert [] == await admin.browse("KV_newsroom-registry", "$KV.newsroom-registry.>")
 
 
 async def test_an_outcome_that_is_stored_is_changed_by_nobody(rig: Rig):

@@ -71,11 +71,16 @@ def test_an_nkey_is_named_by_its_public_part_and_its_seed_is_not_shown(
 
 
 def test_who_is_named_elsewhere_is_not_named_here(tmp_path: Path) -> None:
-    """The user of a credentials file gets its permissions from its JWT: they are there to be copied, as comments."""
+    """The user of a credentials file gets its permissions from its JWT: they are there to be copied, as comments.
+
+    So is what the fleet's account would let in an account that is not here: a server ends over one that it cannot find.
+    """
     found = export(tmp_path, 'nkey = "env:X"\n[agents.editor.bus]\ncreds = "file:ed.creds"').exit_code
     assert ExitCode.CONFIG == found
     text = export(tmp_path, '[agents.editor.bus]\ncreds = "file:ed.creds"').stdout
-    editor = text.split("# agent editor", 1)[1].split("\n  ]\n}", 1)[0].splitlines()[1:]
+    fleet, editors = text.split("# agent editor", 1)
+    assert [] == [line for line in fleet.splitlines() if "newsroom-editor" in line and not line.strip().startswith("#")]
+    editor = editors.removesuffix("}\n").splitlines()[1:]
     assert [] == [line for line in editor if not line.strip().startswith("#")]
     assert any('"newsroom.dlq.editor"' in line for line in editor)
     certificate = export(tmp_path, '[agents.editor.bus]\ntls_cert = "ed.pem"\ntls_key = "ed.key"').stdout
@@ -96,7 +101,30 @@ def test_a_script_gets_the_same_as_json(tmp_path: Path) -> None:
     assert {"user": "newsroom-editor", "password": "$NEWSROOM_EDITOR_PASSWORD"} == editor["login"]
     assert {"_INBOX_newsroom_editor.>", "newsroom.outcomes.*"} == set(editor["permissions"]["subscribe"]["allow"])
     assert "$JS.API.STREAM.CREATE.newsroom-tasks" in fleet["permissions"]["publish"]["allow"]
-    assert not [subject for subject in editor["permissions"]["publish"]["allow"] if ".CREATE." in subject]
+    assert ("newsroom", "newsroom-editor", []) == (fleet["account"], editor["account"], fleet["asks"])
+    info, dead = "STREAM.INFO.newsroom-tasks", "newsroom.dlq.editor"
+    assert {"subject": f"$JS.API.{info}", "local": f"agentrt.jetstream.{info}", "answers": False} in editor["asks"]
+    assert {"subject": dead, "local": dead, "answers": False} in editor["asks"]
+    local = "agentrt.said.newsroom-editor.newsroom.outcomes.*"
+    assert [{"subject": "newsroom.outcomes.*", "local": local, "answers": False}] == editor["says"]
+
+
+def test_nobody_but_the_agents_that_need_it_is_let_in(tmp_path: Path) -> None:
+    """Each subject names their accounts, and is there once; what more than one answer comes to says so."""
+    more = '[agents.writer]\nclass = "newsroom:Writer"'
+    text = export(tmp_path, "", "--format", "conf").stdout
+    assert '{ service: "newsroom.tasks.*.*", accounts: ["newsroom-editor"] }' in text
+    (tmp_path / "config.toml").write_text(CONFIG.replace("[bus]", f"{more}\n[bus]"))
+    path = str(tmp_path / "config.toml")
+    both = CliRunner().invoke(app, ["export", "nats-permissions", "--config", path]).stdout
+    assert 1 == both.count('{ service: "newsroom.tasks.*.*", accounts: ["newsroom-editor", "newsroom-writer"] }')
+    assert '{ service: "newsroom.dlq.writer", accounts: ["newsroom-writer"] }' in both
+    following = "$JS.API.CONSUMER.MSG.NEXT.newsroom-tasks.writer-low"
+    assert f'{{ service: "{following}", accounts: ["newsroom-writer"], response_type: stream }}' in both
+    said = "agentrt.said.newsroom-editor.newsroom.outcomes.*"
+    assert 1 == both.count(f'{{ stream: "{said}", accounts: ["newsroom", "newsroom-writer"] }}')
+    heard = f'{{ stream: {{ account: "newsroom-editor", subject: "{said}" }}, to: "newsroom.outcomes.$1" }}'
+    assert 2 == both.count(heard)
 
 
 def test_no_subject_takes_all_of_something(tmp_path: Path) -> None:
