@@ -19,14 +19,24 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 T = TypeVar("T")
 _LEAST_GAP = 0.1
+# What is cancelled gets so much longer before its client is given up without it, and before that is told.
+_GRACE, _STUCK_AFTER = 0.1, 1.0
 _CANCELLED = "its tasks were cancelled"
+_STUCK = "what was cancelled goes on, and no other client is made until it ends"
+_YIELD = "give its calls a timeout of their own, or run them in a thread that may be abandoned"
+# All else is a failure of a library, whatever class it has: asyncio's cancellation is no exception, nor is a panic.
+_OURS = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
+def _said(reason: str | None) -> str:
+    return reason or "it was not said why"
 
 
 @attrs.frozen
 class End:
     """Why a client, or an attempt to make one, came to its end."""
 
-    reason: str
+    reason: str = attrs.field(converter=_said)
     setback: Setback = attrs.field(factory=Setback)
 
 
@@ -42,11 +52,18 @@ class _Outage:
 
 
 class Ending:
-    """The end of one client: the first reason that is told counts."""
+    """The end of one client: the first reason that is told counts.
 
-    def __init__(self) -> None:
+    Args:
+        due: When it ends by itself, unless that is put off.
+        overdue: The reason then.
+    """
+
+    def __init__(self, due: float, overdue: str) -> None:
         self._came = trio.Event()
         self.end: End | None = None
+        self._patience = trio.CancelScope(deadline=due)
+        self._overdue = overdue
         #: Whether its tasks are cancelled because it is thrown away.
         self.is_released = False
 
@@ -62,6 +79,17 @@ class Ending:
         await self._came.wait()
         assert self.end is not None
         return self.end
+
+    def extend(self, due: float, overdue: str = "") -> None:
+        """Have it end at *due* by itself, and no longer when that was said before; the reason is the last one said."""
+        self._patience.deadline = due
+        self._overdue = overdue or self._overdue
+
+    async def keep_time(self) -> None:
+        """Wait until it ended; see that it does when it is due, whatever else hangs."""
+        with self._patience:
+            await self.wait()
+        self.tell(End(self._overdue))
 
 
 @attrs.define
@@ -120,35 +148,55 @@ class ClientDriver(Generic[C]):
         """Make one client and serve it to its end; return why it ended."""
         if outage.lost is not None and _is_power_of_two(outage.attempt):
             self._emit("connection_rebuilding", cause=outage.lost, attempt=outage.attempt, seconds=_since(outage))
-        ending = Ending()
+        deadline = trio.current_time() + self.client.settings.connect_timeout
+        ending = Ending(deadline + _GRACE, self._late)
         try:
             async with trio.open_nursery() as around:
-                nursery = await around.start(_hold, ending)
-                try:
-                    await self._live(nursery, ending, outage)
-                finally:
-                    ending.is_released = True
-                    nursery.cancel_scope.cancel()
-        except* Exception as failed:  # noqa: BLE001 - whatever a library's task or an adapter raises ends its client.
-            ending.tell(_end_of(failed))
+                around.start_soon(self._keep_time, ending)
+                await self._lifetime(ending, outage, deadline)
+                around.cancel_scope.cancel()
+        except BaseException as failed:  # noqa: BLE001, ASYNC103 - what is not a library's is raised again.
+            ours, theirs = _parted(failed)
+            if theirs is not None:
+                ending.tell(_end_of(theirs))
+            if ours is not None:
+                raise ours from None  # noqa: ASYNC104
         end = ending.tell(End(_CANCELLED))
         self._tell_loss(ending)
         self.client.taken(end.reason)
         return end
 
-    async def _live(self, nursery: trio.Nursery, ending: Ending, outage: _Outage) -> None:
-        settings, adapter = self.client.settings, self.client.adapter
-        deadline = trio.current_time() + settings.connect_timeout
-        client = await self._attempt(deadline, lambda: adapter.connect(nursery))
-        try:
-            await self._attempt(deadline, lambda: adapter.restore(client))
-            self._opened(client, outage)
-            await self._serve(client, ending)
-        finally:
-            self._tell_loss(ending)
-            self.client.taken(ending.end.reason if ending.end is not None else "stopped")
-            with trio.move_on_after(settings.close_timeout, shield=True):
-                await self._close(client)
+    async def _lifetime(self, ending: Ending, outage: _Outage, deadline: float) -> None:
+        async with trio.open_nursery() as around:
+            nursery = await around.start(_hold, ending)
+            try:
+                await self._live(nursery, ending, outage, deadline)
+            finally:
+                ending.is_released = True
+                nursery.cancel_scope.cancel()
+
+    async def _keep_time(self, ending: Ending) -> None:
+        """End a client that is overdue, and tell of one that does not let go."""
+        await ending.keep_time()
+        assert ending.end is not None
+        if not self.client.has_client:
+            self.client.taken(ending.end.reason)
+        await trio.sleep(self.client.settings.close_timeout + _STUCK_AFTER)
+        self._emit("connection_stuck", reason=f"{ending.end.reason}; {_STUCK}", advice=_YIELD)
+
+    async def _live(self, nursery: trio.Nursery, ending: Ending, outage: _Outage, deadline: float) -> None:
+        client = await self._attempt(deadline, lambda: self.client.adapter.connect(nursery))
+        async with trio.open_nursery() as serving:
+            try:
+                serving.start_soon(self._serve, client, ending, outage, deadline)
+                await ending.wait()
+            finally:
+                serving.cancel_scope.cancel()
+                self._tell_loss(ending)
+                self.client.taken(ending.end.reason if ending.end is not None else "stopped")
+                # Also while one of those does not end yet: a closed client is often what it waits for.
+                with trio.move_on_after(self.client.settings.close_timeout, shield=True):
+                    await self._close(client)
 
     async def _attempt(self, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
         """Do a step of an attempt to connect.
@@ -158,8 +206,11 @@ class ClientDriver(Generic[C]):
         """
         with trio.CancelScope(deadline=deadline):
             return await step()
-        seconds = self.client.settings.connect_timeout
-        raise ConnectionEnded(f"not connected and restored within {seconds:g} s")
+        raise ConnectionEnded(self._late)
+
+    @property
+    def _late(self) -> str:
+        return f"not connected and restored within {self.client.settings.connect_timeout:g} s"
 
     async def _close(self, client: C) -> None:
         try:
@@ -184,13 +235,18 @@ class ClientDriver(Generic[C]):
         self.client.counted.losses += 1
         self._lost = self._emit("connection_lost", reason=end.reason, advice=end.setback.advice)
 
-    async def _serve(self, client: C, ending: Ending) -> None:
+    async def _serve(self, client: C, ending: Ending, outage: _Outage, deadline: float) -> None:
+        try:
+            await self._attempt(deadline, lambda: self.client.adapter.restore(client))
+        except Exception as error:  # noqa: BLE001 - whatever an adapter raises fails the attempt.
+            ending.tell(_end_of(error))
+        if ending.end is not None:
+            return
+        self._opened(client, outage)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, client, ending)
             nursery.start_soon(self._probe, client, ending)
             nursery.start_soon(self._end_on_request, ending)
-            await ending.wait()
-            nursery.cancel_scope.cancel()
 
     async def _watch(self, client: C, ending: Ending) -> None:
         try:
@@ -206,6 +262,9 @@ class ClientDriver(Generic[C]):
         health = ProbeHealth(settings.probe_limit)
         health.connected(trio.current_time())
         due = trio.current_time() + settings.probe_limit
+        unanswered = f"no probe was answered for {settings.probe_limit:g} s"
+        # One that does not even end when it is cancelled, as in a thread, is no answer either.
+        ending.extend(due + _GRACE, f"{unanswered} (the last one does not end)")
         while True:
             sent = trio.current_time()
             health.sent(sent)
@@ -214,10 +273,11 @@ class ClientDriver(Generic[C]):
             if not trouble:
                 health.answered(now)
                 due = now + settings.probe_limit
+                ending.extend(due + _GRACE)
                 self.client.round_trip = health.round_trip
                 self.progress("probe")
             elif health.verdict(now) is Health.UNHEALTHY:
-                ending.tell(End(f"no probe was answered for {settings.probe_limit:g} s ({trouble})"))
+                ending.tell(End(f"{unanswered} ({trouble})"))
                 return
             self._judged(trouble)
             # Nearer the limit more closely, so that a library that comes back just before it is seen to.
@@ -266,8 +326,18 @@ async def _hold(ending: Ending, *, task_status: trio.TaskStatus[trio.Nursery]) -
 
 def describe(error: BaseException) -> str:
     """Say in one line what went wrong."""
-    said = str(error).partition("\n")[0]
+    try:
+        said = str(error).partition("\n")[0]
+    except Exception:  # noqa: BLE001 - one that cannot be shown is a reason all the same.
+        said = ""
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _parted(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Part a failure into what is not a library's, such as our own cancellation, and what is."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(_OURS)
+    return (error, None) if isinstance(error, _OURS) else (None, error)
 
 
 def _end_of(error: BaseException) -> End:

@@ -27,7 +27,7 @@ class ClientSettings:
 
     Args:
         connect_timeout: For one attempt: to connect and to restore.
-        probe_interval: Between two probes.
+        probe_interval: Between two probes; less than *probe_limit*.
         probe_timeout: For one probe; it is never longer than what is left of *probe_limit*.
         probe_limit: Without an answered probe for so long, the client is thrown away.
         close_timeout: For throwing a client away.
@@ -40,6 +40,15 @@ class ClientSettings:
     probe_limit: float = attrs.field(default=5.0, validator=validators.gt(0))
     close_timeout: float = attrs.field(default=2.0, validator=validators.gt(0))
     pace: ReconnectPace = attrs.field(factory=ReconnectPace)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what would have each client thrown away that nobody asked in time.
+
+        Raises:
+            ValueError: Probes are further apart than a client may be silent.
+        """
+        if self.probe_interval >= self.probe_limit:
+            raise ValueError("probe_interval must be less than probe_limit, or each client is thrown away unasked")
 
 
 @attrs.define

@@ -301,3 +301,146 @@ async def test_a_library_that_cancels_its_own_tasks_ends_its_client(autojump_clo
         await trio.sleep(3)
         assert "its tasks were cancelled" == world.one("connection_lost").fields["reason"]
         assert 2 == world.managed.client_nowait().number
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("nobody knows what I say")
+
+
+class Panic(BaseException):
+    """As of a library in another language, or asyncio's cancellation: no Exception."""
+
+
+@pytest.mark.parametrize("odd", [Unspeakable(), Panic("at the disco"), BaseExceptionGroup("", [Panic("of two")])])
+@pytest.mark.parametrize("where", ["connect", "task", "restore", "probe", "closed", "close"])
+async def test_whatever_a_library_raises_ends_its_client_and_never_the_actor(
+    where: str, odd: BaseException, autojump_clock: Clock
+):
+    """Also what is no Exception, and what cannot be shown; it is a reason, and the next client is made."""
+
+    class Odd(ToyAdapter):
+        def fail(self, at: str) -> None:
+            if at == where and len(self.attempts) == 1:
+                raise odd
+
+        async def connect(self, nursery: trio.Nursery) -> Toy:
+            toy = await super().connect(nursery)
+            nursery.start_soon(self.task)
+            self.fail("connect")
+            return toy
+
+        async def task(self) -> None:
+            await trio.sleep(1)
+            self.fail("task")
+
+        async def restore(self, client: Toy) -> None:
+            self.fail("restore")
+            await super().restore(client)
+
+        async def probe(self, client: Toy) -> None:
+            await super().probe(client)
+            self.fail("probe")
+
+        async def closed(self, client: Toy) -> str:
+            await trio.sleep(2)
+            self.fail("closed")
+            return "gone" if where == "close" and client.number == 1 else await super().closed(client)
+
+        async def close(self, client: Toy) -> None:
+            await super().close(client)
+            self.fail("close")
+
+    async with running(Odd()) as world:
+        await trio.sleep(20)
+        assert (True, 0) == (world.managed.is_ready, world.restarts)
+        assert world.managed.client_nowait() is world.toys.made[1]
+        assert 2 == len(world.toys.made)
+
+
+async def test_a_client_whose_probe_does_not_end_is_closed_all_the_same(autojump_clock: Clock):
+    """A call in a thread cannot be cancelled. What it waits for ends with the client, and so then does it."""
+
+    class Threaded(ToyAdapter):
+        async def probe(self, client: Toy) -> None:
+            if not client.answers:
+                with trio.CancelScope(shield=True):
+                    await client.breaks.wait()
+                raise OSError("closed under me")
+            await trio.lowlevel.checkpoint()
+
+        async def close(self, client: Toy) -> None:
+            await super().close(client)
+            client.breaks.set()
+
+    async with running(Threaded()) as world:
+        lost = await lost_and_back(world, lambda toy: setattr(toy, "answers", False))
+        assert "no probe was answered for 5 s (the last one does not end)" == lost.fields["reason"]
+        assert "connection_stuck" not in world.kinds()
+
+
+@pytest.mark.parametrize("where", ["connect", "probe", "restore", "close", "task"])
+async def test_a_client_that_does_not_let_go_is_told_of(where: str, autojump_clock: Clock):
+    """No other one can be made until it does, so a person has to know; it does not look as if it worked."""
+
+    class Clinging(ToyAdapter):
+        async def cling(self, at: str) -> None:
+            if at == where and len(self.attempts) == 1:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(100)
+
+        async def connect(self, nursery: trio.Nursery) -> Toy:
+            toy = await super().connect(nursery)
+            nursery.start_soon(self.task)
+            await self.cling("connect")
+            return toy
+
+        async def task(self) -> None:
+            await self.cling("task")
+
+        async def probe(self, client: Toy) -> None:
+            await super().probe(client)
+            await self.cling("probe")
+
+        async def restore(self, client: Toy) -> None:
+            await self.cling("restore")
+            await super().restore(client)
+
+        async def close(self, client: Toy) -> None:
+            await super().close(client)
+            await self.cling("close")
+
+        def is_closed(self, client: Toy) -> str | None:
+            return "gone" if where in ("close", "task") and client.number == 1 else None
+
+    async with running(Clinging()) as world:
+        await trio.sleep(60)
+        assert not world.managed.is_ready
+        stuck = world.one("connection_stuck").fields
+        assert stuck["reason"] == f"{world.managed.reason}; {stuck['reason'].partition('; ')[2]}"
+        assert "thread" in stuck["advice"]
+        await trio.sleep(60)
+        assert (True, 2, 0) == (world.managed.is_ready, world.managed.client_nowait().number, world.restarts)
+
+
+@pytest.mark.parametrize("said", ["", None])
+async def test_a_client_that_does_not_say_why_it_closed_does_not_look_connected(said: Any, autojump_clock: Clock):
+    """Else whoever asks why it is not ready is told that it is connected."""
+
+    class Silent(ToyAdapter):
+        async def closed(self, client: Toy) -> str:
+            await trio.sleep(3)
+            return said  # type: ignore[no-any-return]
+
+    async with running(Silent()) as world:
+        await world.managed.wait_ready()
+        world.toys.failure = ConnectionEnded("")
+        await trio.sleep(3.01)
+        assert (False, "it was not said why") == (world.managed.is_ready, world.managed.reason)
+        assert "it was not said why" == world.one("connection_lost").fields["reason"]
+
+
+def test_probes_that_are_further_apart_than_a_client_may_be_silent_are_refused():
+    """Each client would be thrown away before anybody asked it."""
+    with pytest.raises(ValueError, match="less than probe_limit"):
+        ClientSettings(probe_interval=5.0, probe_limit=5.0)
