@@ -22,6 +22,9 @@ from agentrt.ports import (
 )
 
 MSG_ID = "Nats-Msg-Id"
+# What stands around a message in nats-server's file store (fileStoreMsgSizeRaw): a head and a checksum, and where there
+# are headers, how long they are.
+_RECORD, _HEADERS_LENGTH = 22 + 8, 4
 
 
 @attrs.frozen
@@ -34,8 +37,10 @@ class Stored:
 
     @property
     def size(self) -> int:
-        """Bytes that it counts for."""
-        return payload_size(self.message.body, self.message.headers)
+        """Bytes that it counts for: those of its record in a server's file."""
+        subject, headers = self.message.subject, self.message.headers
+        lengths = _RECORD + (_HEADERS_LENGTH if headers else 0)
+        return payload_size(self.message.body, headers) + len(subject.encode()) + lengths
 
 
 class Stream:
@@ -273,6 +278,10 @@ class Bucket:
         return self.put(key, value)
 
     def delete(self, key: str) -> None:
-        """Remove a key; the mark of that is a revision too."""
-        if self.get(key) is not None:
+        """Remove a key; the mark of that is a revision too, but where keys are written once there is none."""
+        if self.get(key) is None:
+            return
+        if self.spec.write_once:
+            del self._entries[key]
+        else:
             self._write(key, None)

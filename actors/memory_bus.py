@@ -266,4 +266,5 @@ def _message(subject: str, body: bytes, headers: Headers | None, reply: str = ""
     check_subject(subject)
     check_headers(headers or {})
     check_size(subject, body, headers, MAX_PAYLOAD)
-    return BusMessage(subject, body, dict(headers or {}), reply)
+    # As on the wire, where whitespace around a value is nobody's.
+    return BusMessage(subject, body, {name: value.strip() for name, value in (headers or {}).items()}, reply)

@@ -35,7 +35,7 @@ class BusMessage:
     Args:
         subject: Where it was published.
         body: What it says.
-        headers: What is said about it.
+        headers: What is said about it; whitespace around a value does not arrive.
         reply: Where who asks waits for an answer, which is published there; empty where nobody does.
     """
 
@@ -116,7 +116,7 @@ class Watch(Protocol):
 
         A key that changes faster than it is read is given with its last value only. Of a bucket that was deleted or
         wiped and made anew, the keys that are gone are given as deleted, and then what it has. A key that went by its
-        age or by a purge leaves no mark, and is not given: so do those of a bucket whose keys are written once.
+        age or by a purge leaves no mark, and is not given; nor is one that is deleted where keys are written once.
 
         Raises:
             BusRefused: The server does not allow reading the bucket.

@@ -128,6 +128,20 @@ async def test_a_subscription_sees_what_its_pattern_takes(open_bus: Open):
             one.receive_nowait()
 
 
+async def test_whitespace_around_the_value_of_a_header_does_not_arrive(open_bus: Open):
+    """It is not kept on the wire, whichever way a message goes; inside a value it is."""
+    headers, kept = {"A": "  b  c\t", "D": " "}, {"A": "b  c", "D": ""}
+    async with open_bus() as bus, bus.subscribe("t.padded") as inbox, bus.consume("TASKS", "editor-high") as consumer:
+        await bus.publish("t.padded", b"", headers)
+        assert kept == (await inbox.receive()).headers
+        await bus.store(HIGH, b"", headers, msg_id="1")
+        delivery = await next_of(consumer)
+        assert {**kept, "Nats-Msg-Id": "1"} == delivery.headers
+        (browsed,) = await bus.browse("TASKS", HIGH)
+        assert delivery.headers == browsed.headers
+        await delivery.ack()
+
+
 async def test_two_buses_talk_over_one_broker(open_bus: Open):
     """An agent's message reaches another agent's subscription."""
     async with open_bus() as writer, open_bus() as reader, reader.subscribe("t.control.reader") as inbox:
@@ -354,6 +368,19 @@ async def test_a_full_stream_refuses_and_keeps_what_it_has(open_bus: Open):
         with pytest.raises(BusRefused, match="maximum bytes"):
             await bus.store("t.small", b"y" * 1500, msg_id="2")
         assert [message.body[:1] for message in await bus.browse("SMALL", "t.small")] == [b"x"]
+
+
+@pytest.mark.parametrize("headers", [None, {"A": "b"}])
+async def test_a_stream_is_full_at_the_same_byte(open_bus: Open, headers: dict[str, str] | None):
+    """What is kept beside a message counts, too: 30 bytes and its subject, and 4 where it has headers."""
+    beside = 30 + len("t.exact") + len("NATS/1.0\r\nNats-Msg-Id: 1\r\n\r\n") + 4
+    beside += len("A: b\r\n") if headers else 0
+    spec = StreamSpec("EXACT", ("t.exact",), max_bytes=2 * (beside + 100))
+    async with open_bus(Topology((spec,))) as bus:
+        await bus.store("t.exact", b"x" * 100, headers, msg_id="1")
+        with pytest.raises(BusRefused, match="maximum bytes"):
+            await bus.store("t.exact", b"x" * 101, headers, msg_id="2")
+        assert await bus.store("t.exact", b"x" * 100, headers, msg_id="2") is True
 
 
 async def test_a_key_is_created_once(open_bus: Open):
@@ -649,6 +676,17 @@ async def test_a_key_that_changes_faster_than_it_is_read_is_given_as_it_is_now(o
             changes.append(await next_change(watch))
         assert [("k", b"199"), ("end", b"")] == [(change.key, change.value) for change in changes]
         assert last == changes[-1].revision
+
+
+async def test_a_key_that_is_written_once_leaves_no_mark_of_its_deletion(open_bus: Open):
+    """Nothing may take its place but another first value; that one is told."""
+    async with open_bus() as bus, bus.watch("results") as watch:
+        first = await bus.create("results", "k", b"1")
+        assert KeyChange("k", b"1", first) == await next_change(watch)
+        await bus.delete("results", "k")
+        second = await bus.create("results", "k", b"2")
+        assert first + 1 == second
+        assert KeyChange("k", b"2", second) == await next_change(watch)
 
 
 async def test_a_cancelled_next_of_a_watch_loses_nothing(open_bus: Open):

@@ -272,7 +272,7 @@ async def test_a_dropped_message_is_counted_and_told(autojump_clock: trio.testin
 
 async def test_a_full_stream_takes_more_when_what_it_held_is_gone(autojump_clock):
     """Acknowledged, or too old: both give back their room."""
-    stream = Stream(StreamSpec("S", ("s",), max_bytes=10, max_age=60.0))
+    stream = Stream(StreamSpec("S", ("s",), max_bytes=60, max_age=60.0))
     message = BusMessage("s", b"12345678")
     assert stream.add(message)
     with pytest.raises(BusRefused, match="maximum bytes exceeded"):
