@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 T = TypeVar("T")
 _LEAST_GAP = 0.1
+# Of one outage that are told when they come.
+_REASONS = 8
 # What is cancelled gets so much longer before its client is given up without it, and before that is told.
 _GRACE, _STUCK_AFTER = 0.1, 1.0
 _CANCELLED = "its tasks were cancelled"
@@ -47,7 +49,7 @@ class _Outage:
     since: float
     last: End
     attempt: int = 0
-    told: str = ""
+    told: set[str] = attrs.field(factory=set)
     lost: Event | None = None
 
 
@@ -130,7 +132,9 @@ class ClientDriver(Generic[C]):
         if self._live_since is None:
             self.client.counted.attempts_failed += 1
             outage.last = end
-            if end.reason != outage.told or _is_power_of_two(outage.attempt):
+            # Each reason once, as far as they are few; a server may have a new one each time.
+            is_new = end.reason not in outage.told and len(outage.told) < _REASONS
+            if is_new or _is_power_of_two(outage.attempt):
                 self._tell_failed(outage, end)
             return outage
         # One that died young is no end of the outage: else one that is killed at once would be made in a tight loop.
@@ -141,7 +145,7 @@ class ClientDriver(Generic[C]):
     def _tell_failed(self, outage: _Outage, end: End) -> None:
         # What does not pass by itself needs a person, so it is loud.
         kind = "connection_failing" if end.setback.pace is Pace.RARELY else "connection_attempt_failed"
-        outage.told = end.reason
+        outage.told.add(end.reason)
         self._emit(kind, cause=outage.lost, attempt=outage.attempt, reason=end.reason, advice=end.setback.advice)
 
     async def _incarnation(self, outage: _Outage) -> End:

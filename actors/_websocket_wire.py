@@ -11,8 +11,8 @@ import attrs
 import trio
 import trio_websocket
 
-from actors._websocket_stream import Signs, WatchedStream
-from agentrt.policy import Pace, Setback, judge_close
+from actors._websocket_stream import Signs, WatchedStream, tls_failure
+from agentrt.policy import judge_close
 from agentrt.ports import ConnectionEnded
 
 _PORTS = {"ws": 80, "wss": 443}
@@ -22,9 +22,6 @@ _SILENT = 1.0
 # The library's own queue; what is bounded for users stands behind it.
 _QUEUE = 1
 _READ_SIZE = 64 * 1024
-_CERTIFICATE = Setback(
-    Pace.RARELY, advice="give the authority of its certificate as tls_ca, or the name in it as tls_name"
-)
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +66,8 @@ class Socket:
         self.sent = 0
         self.confirmed = 0
         self.is_held = False
+        #: Whether messages go over it, which begins when it was resumed.
+        self.is_flowing = False
         self._connection = connection
         self._stream = stream
         self._signs = signs
@@ -235,8 +234,8 @@ async def _secured(transport: trio.abc.Stream, target: Target, host: str) -> tri
         await secured.do_handshake()
     except trio.BrokenResourceError as error:
         cause = error.__cause__
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            raise ConnectionEnded(f"its certificate is not trusted: {cause.verify_message}", _CERTIFICATE) from error
+        if isinstance(cause, ssl.SSLError):
+            raise tls_failure(cause) from error
         raise ConnectionEnded(f"the TLS handshake failed: {cause or error}") from error
     return secured
 

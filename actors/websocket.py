@@ -277,13 +277,14 @@ class _Adapter(ClientAdapter[Socket]):
             await resume(client)
         if self._web.resume is not resume:
             raise ConnectionEnded("another resume hook was set", Setback(Pace.AT_ONCE))
+        client.is_flowing = True
         client.nursery.start_soon(self._read, client)
         client.nursery.start_soon(self._write, client)
 
     async def close(self, client: Socket) -> None:
         """Send what waits, as far as that goes at once, and close it."""
         web = self._web
-        if client.is_working:
+        if client.is_working and client.is_flowing:
             with trio.move_on_after(_LAST_FLUSH):
                 while web.outgoing:
                     await web.outgoing.change()

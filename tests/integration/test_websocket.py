@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import signal
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +19,7 @@ import trio
 import trustme
 from websocket_server import WebProcess, free_port, serving, until
 
+from actors._websocket_buffers import Buffer
 from actors.client import ClientSettings
 from actors.websocket import Session, WebSocket, WebSocketActor, WebSocketSettings, websocket_settings
 from agentrt.config import ConnectionConfig, Secret
@@ -289,6 +293,53 @@ async def test_it_speaks_tls_and_shows_a_certificate_of_its_own(tmp_path: Path):
             await until(lambda: server.received == [b"\x00over TLS"])
 
 
+YESTERDAY = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "until_when", "trusted", "said", "advice"),
+    [
+        ("127.0.0.1", YESTERDAY, True, "certificate has expired", "renewed"),
+        ("feed.example", None, True, "mismatch", "tls_name"),
+        ("127.0.0.1", None, False, "unable to get local issuer certificate", "tls_ca"),
+    ],
+)
+async def test_each_fault_of_a_certificate_has_an_advice_of_its_own(
+    name: str, until_when: dt.datetime | None, *, trusted: bool, said: str, advice: str
+):
+    """Nobody mends one that has expired by giving an authority."""
+    ca = trustme.CA()
+    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert(name, not_after=until_when).configure_cert(server_context)
+
+    def context() -> ssl.SSLContext:
+        own = ssl.create_default_context()
+        (ca if trusted else trustme.CA()).configure_trust(own)
+        return own
+
+    async with serving(context=server_context) as server, connected(at(server.url, tls=context), wait=False) as running:
+        failing = await running.until("connection_failing")
+        assert said in failing.fields["reason"]
+        assert advice in failing.fields["advice"]
+
+
+async def test_a_server_that_resets_whoever_comes_is_tried_again_at_once():
+    """As a proxy does whose server is down; also where the request could not even be sent."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await stream.aclose()
+
+    port = free_port()
+    settings = at(f"ws://127.0.0.1:{port}")
+    patient = attrs.evolve(settings, client=attrs.evolve(settings.client, connect_timeout=10 * PATIENCE))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(functools.partial(trio.serve_tcp, serve, port, host="127.0.0.1"))
+        async with connected(patient, wait=False) as running:
+            await until(lambda: running.web.statistics().client.attempts_failed >= 20)
+        nursery.cancel_scope.cancel()
+
+
 # Messages
 
 
@@ -385,6 +436,26 @@ async def test_each_new_connection_is_resumed_before_it_is_ready():
             assert "RuntimeError: the server said 'not now'" == failed.fields["reason"]
             await until(lambda: server.received[-1] == "work")
         assert ["resume from 0", "resume from 7", "resume from 7", "work"] == server.received
+
+
+async def test_a_hook_that_fails_is_not_held_up_by_what_waits_to_be_sent(monkeypatch: pytest.MonkeyPatch):
+    """Nothing goes out before it has worked, so that there is nothing to wait for."""
+    waited: list[None] = []
+    change = Buffer.change
+
+    async def counted(self: Buffer) -> None:
+        waited.append(None)
+        await change(self)
+
+    monkeypatch.setattr(Buffer, "change", counted)
+
+    async def resume(_: Session) -> None:
+        raise OSError("not yet")
+
+    async with serving() as server, connected(at(server.url), resume, wait=False) as running:
+        await running.web.send("waits")
+        await until(lambda: running.web.statistics().client.attempts_failed >= 3)
+        assert [] == waited
 
 
 async def test_a_hook_that_is_set_later_is_run_on_a_new_connection():

@@ -199,6 +199,26 @@ async def test_attempts_go_on_for_ever_and_ever_more_slowly(autojump_clock: Cloc
         assert len(world.toys.attempts) - 1 == world.managed.statistics().attempts_failed
 
 
+async def test_reasons_that_take_turns_do_not_fill_the_log(autojump_clock: Clock):
+    """A server may fail in two ways, one after the other, or in a new one each time."""
+
+    class Fickle(ToyAdapter):
+        async def connect(self, nursery: trio.Nursery) -> Toy:
+            self.failure = OSError(f"refused in way {len(self.attempts) % 2}")
+            return await super().connect(nursery)
+
+    class Inventive(ToyAdapter):
+        async def connect(self, nursery: trio.Nursery) -> Toy:
+            self.failure = OSError(f"refused request {len(self.attempts)}")
+            return await super().connect(nursery)
+
+    for adapter in (Fickle(), Inventive()):
+        async with running(adapter) as world:
+            await trio.sleep(3600)
+            assert len(world.toys.attempts) > 1000
+            assert len(world.kinds()) < 25
+
+
 async def test_an_attempt_has_a_deadline(autojump_clock: Clock):
     """Over connecting and restoring together; the half-made client is thrown away."""
     async with running(ToyAdapter(connect_takes=10, restore_takes=10)) as world:
