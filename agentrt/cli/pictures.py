@@ -12,6 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from agentrt.config import format_duration
+from agentrt.ops.redact import scrub
 
 if TYPE_CHECKING:
     from agentrt.fleet import AgentStatus
@@ -56,7 +57,7 @@ def status_as_json(status: AgentStatus) -> dict[str, Any]:
         "task_age": status.task_age,
         "queue_depth": status.queue_depth,
         "restarts": status.restarts,
-        "why": status.why,
+        "why": scrub(status.why),
     }
 
 

@@ -13,14 +13,23 @@ HIDDEN = "***"
 MAX_TEXT = 16_384
 MAX_DEPTH = 8
 
-_NAMES = r"passw(?:or)?d|secret|token|api_?key|access_?key|private_?key|authorization|credentials?|cookie"
+_NAMES = (
+    r"passw(?:or)?d|passphrase|pwd|secret|token|(?:api|access|private|secret)[_-]?key|authorization|credentials?|cookie"
+)
 # A name has to end with the word: "tokens" counts what a model was fed, and "token_count" is no token either.
 _SECRET_KEY = re.compile(rf"(?i)(?:{_NAMES})$")
 # None of these looks back over what it cannot match, so that a long text costs time in proportion to its length only.
 _IN_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
     # nats://user:password@host and nats://token@host.
     (re.compile(r"(?<=://)[^/\s'\"]+@"), f"{HIDDEN}@"),
+    # The seed of an nkey, and a JWT: each is a secret by its looks alone.
+    (re.compile(r"\bS[ACNOUX][A-Z2-7]{56}\b"), HIDDEN),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+"), HIDDEN),
+    # Authorization: Basic ..., whatever the scheme is called.
+    (re.compile(r"(?i)(authorization['\"]?\s*[=:]\s*['\"]?[a-z]+\s+)(?!\*\*\*)[^\s'\",;]+"), rf"\1{HIDDEN}"),
     (re.compile(r"(?i)\b(bearer\s+)(?=\S*\d)[^\s'\",]{8,}"), rf"\1{HIDDEN}"),
+    # A value in quotes ends with them, whatever is in it.
+    (re.compile(rf"(?i)((?:{_NAMES})['\"]?\s*[=:]\s*(['\"]))(?!\*\*\*)(?:(?!\2).)+"), rf"\1{HIDDEN}"),
     # password=..., 'token': '...', "api_key": "...": in a query, a representation or JSON.
     (re.compile(rf"(?i)((?:{_NAMES})['\"]?\s*[=:]\s*['\"]?)(?!\*\*\*)[^\s'\",;&)}}]+"), rf"\1{HIDDEN}"),
 )

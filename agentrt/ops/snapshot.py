@@ -6,6 +6,8 @@ from typing import Any
 
 import attrs
 
+from agentrt.ops.redact import scrub
+
 
 @attrs.frozen
 class Check:
@@ -14,7 +16,7 @@ class Check:
     Args:
         name: Such as ``nats_connected`` or ``mcp:archive``; worded so that ok is the good answer.
         ok: The result.
-        reason: Why; it is shown to whoever may ask the health server, so it never holds a secret.
+        reason: Why. It may be what somebody's library said, so what looks like a secret is hidden where it is shown.
     """
 
     name: str
@@ -101,9 +103,13 @@ class Report:
         return {
             "ok": self.ok,
             "failed": list(self.failed),
-            "process": [attrs.asdict(check) for check in self.process],
-            "agents": {agent: [attrs.asdict(check) for check in checks] for agent, checks in self.agents},
+            "process": [_shown(check) for check in self.process],
+            "agents": {agent: [_shown(check) for check in checks] for agent, checks in self.agents},
         }
+
+
+def _shown(check: Check) -> dict[str, Any]:
+    return {**attrs.asdict(check), "reason": scrub(check.reason)}
 
 
 def liveness(last_beat: float, now: float, stall_limit: float) -> Report:

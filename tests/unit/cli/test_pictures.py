@@ -115,3 +115,9 @@ def test_plain_text_stays_what_it_is() -> None:
     """Other scripts and letters are no control characters."""
     assert plain("Ünïcode ✓ 写") == "Ünïcode ✓ 写"
     assert plain("a\r\n\tb\x9b") == "a   b "
+
+
+def test_a_reason_that_holds_a_secret_shows_none() -> None:
+    """It may be what somebody's library said, with the URL that it could not reach."""
+    status = attrs.evolve(EDITOR, why="connection:queue: OSError: cannot reach amqp://me:hunter2@host")
+    assert "connection:queue: OSError: cannot reach amqp://***@host" == status_as_json(status)["why"]

@@ -23,7 +23,8 @@ class Unshowable:
 
 
 @pytest.mark.parametrize(
-    "name", ["password", "token", "NATS_TOKEN", "api_key", "apikey", "Authorization", "client-secret"]
+    "name",
+    ["password", "token", "NATS_TOKEN", "api_key", "apikey", "x-api-key", "passphrase", "client-secret"],
 )
 def test_a_name_that_ends_in_a_secret_is_secret(name: str) -> None:
     """In any case, with or without a prefix."""
@@ -50,6 +51,13 @@ def test_what_only_sounds_like_a_secret_is_not(name: str) -> None:
         ("{'api_key': 'abc123', 'n': 1}", "{'api_key': '***', 'n': 1}"),
         ('{"password": "abc123"}', '{"password": "***"}'),
         ("Config(user='me', password='abc123')", "Config(user='me', password='***')"),
+        ("Authorization: Basic dXNlcjpodW50ZXIy", "Authorization: *** ***"),
+        ("{'Authorization': 'Bearer abcdefghijk', 'n': 1}", "{'Authorization': '***', 'n': 1}"),
+        ("{'x-api-key': 'hunter2'}", "{'x-api-key': '***'}"),
+        ('{"password": "hunter two", "n": 1}', '{"password": "***", "n": 1}'),
+        ("pwd=hunter2 at host", "pwd=*** at host"),
+        (f"no user has the seed SU{'A2' * 28}", "no user has the seed ***"),
+        ("jwt eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.c2ln expired", "jwt *** expired"),
         ("used 1500 tokens: fine", "used 1500 tokens: fine"),
         ("https://example.org/a@b", "https://example.org/a@b"),
     ],
@@ -109,7 +117,11 @@ def test_every_value_fits_into_json(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a-" * 50_000, "token " * 20_000, "://" * 30_000, "bearer " * 20_000, "token" + " " * 90_000]
+    "text",
+    [
+        *("a-" * 50_000, "token " * 20_000, "://" * 30_000, "bearer " * 20_000, "token" + " " * 90_000),
+        *("eyJa" * 20_000, "authorization " * 20_000, "SU" + "A" * 90_000, "token '" * 20_000),
+    ],
 )
 def test_no_text_is_expensive_to_scrub(text: str) -> None:
     """Patterns that look back over what they cannot match would take minutes here; the text passes unchanged."""

@@ -111,3 +111,11 @@ def test_an_agent_is_healthy_when_its_checks_are_good_and_its_breaker_lets_work_
 ) -> None:
     """A parked agent is not healthy, whatever its checks say."""
     assert healthy == AgentSnapshot(name="editor", state="running", checks=checks, breaker=breaker).healthy
+
+
+def test_a_reason_that_holds_a_secret_shows_none() -> None:
+    """Whoever may ask the health server sees it, and it may be what somebody's library said."""
+    check = Check("connection:queue", ok=False, reason="OSError: cannot reach amqp://me:hunter2@host")
+    shown = readiness(fleet_of(checks=(check,)), 100.0, 30.0).as_json()
+    assert "hunter2" not in str(shown)
+    assert {"name": check.name, "ok": False, "reason": "OSError: cannot reach amqp://***@host"} in shown["process"]
