@@ -561,6 +561,13 @@ async def test_a_bus_without_a_bridge_says_what_to_do():
         _nats_client.NatsClient(lambda _subject, _error: None)
 
 
+def test_settings_are_shown_without_their_url():
+    """It may hold a password, as NATS_URL often does."""
+    settings = NatsSettings(url="nats://me:hunter2@example.org:4222")
+    assert ("nats://me:hunter2@example.org:4222",) == settings.servers
+    assert "hunter2" not in repr(settings)
+
+
 @pytest.mark.parametrize("url", ["", "localhost:4222", "ws://localhost", "nats://a:1,http://user:secret@b"])
 def test_a_url_that_cannot_be_used_is_refused_without_its_password(url: str):
     """The error names the scheme and the setting, never what stands behind it."""

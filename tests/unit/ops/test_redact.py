@@ -24,7 +24,7 @@ class Unshowable:
 
 @pytest.mark.parametrize(
     "name",
-    ["password", "token", "NATS_TOKEN", "api_key", "apikey", "x-api-key", "passphrase", "client-secret"],
+    ["password", "token", "NATS_TOKEN", "api_key", "apikey", "x-api-key", "passphrase", "Authorization"],
 )
 def test_a_name_that_ends_in_a_secret_is_secret(name: str) -> None:
     """In any case, with or without a prefix."""
