@@ -346,6 +346,9 @@ class WebSocketActor(ClientActor):
                 await super().run()
         finally:
             self._tell()
+            if waiting := len(self._web.outgoing):
+                reason = "it stopped before they could be sent; they go out if it is started again, and else never"
+                self.emit("connection_messages_unsent", connection=self._web.name, count=waiting, reason=reason)
 
     async def _keep_house(self) -> None:
         web = self._web

@@ -397,6 +397,15 @@ async def test_what_waited_too_long_is_dropped_and_told():
         assert 0 == running.web.statistics().waiting_messages
 
 
+async def test_what_was_not_sent_before_a_stop_is_told():
+    """Who sent it went on long ago, and after the last stop there is nobody left to send it."""
+    async with connected(at(f"ws://127.0.0.1:{free_port()}"), wait=False) as running:
+        for _ in range(2):
+            await running.web.send("unsent")
+    (told,) = running.of("connection_messages_unsent")
+    assert (2, "feed") == (told.fields["count"], told.fields["connection"])
+
+
 async def test_what_a_dying_connection_had_taken_is_in_doubt_and_told(process: WebProcess):
     """It may have arrived, so it is not sent again."""
     await process.start()
