@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import structlog
@@ -132,13 +133,26 @@ class Agent:
     so, or where one of them waits for another agent's answer.
     """
 
-    def __init__(self, setup: AgentSetup) -> None:
+    _setup: AgentSetup
+    tools: Tools
+    connections: Connections
+    log: structlog.typing.FilteringBoundLogger
+    _context_usage: float | None
+    _checks: dict[str, tuple[bool, str]]
+
+    def __new__(cls, setup: AgentSetup) -> Self:
+        """Give the instance all that it has: here, so that an ``__init__`` which does not call ours loses nothing."""
+        self = super().__new__(cls)
         self._setup = setup
         self.tools = setup.tools
         self.connections = setup.connections
-        self.log: structlog.typing.FilteringBoundLogger = structlog.get_logger("agentrt.agent").bind(agent=setup.name)
-        self._context_usage: float | None = None
-        self._checks: dict[str, tuple[bool, str]] = {}
+        self.log = structlog.get_logger("agentrt.agent").bind(agent=setup.name)
+        self._context_usage = None
+        self._checks = {}
+        return self
+
+    def __init__(self, setup: AgentSetup) -> None:
+        """Override it where fields have to be there at once; what takes time belongs into :meth:`on_start`."""
 
     @property
     def name(self) -> str:
@@ -152,6 +166,7 @@ class Agent:
 
     # What a subclass overrides
 
+    @abstractmethod
     async def handle(self, task: Task) -> Json:
         """Do *task*; what is returned is the answer, and has to be JSON.
 

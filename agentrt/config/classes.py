@@ -49,14 +49,38 @@ def load_class(spec: str, folder: Path, base: type) -> type:
     """Import ``module:Class``.
 
     Raises:
-        Invalid: The module is not there or fails, it has no such class, or the class is not a subclass of *base*.
+        Invalid: The module is not there or fails, it has no such class, the class is not a subclass of *base*, or what
+            it overrides cannot take the place of what *base* has.
     """
     module, found = _load(spec, folder)
     if found is None:
         raise _missing(spec, module, "class", inspect.isclass)
     if not isinstance(found, type) or not issubclass(found, base):
         raise Invalid(f"{shown(spec)} is not a subclass of {base.__name__}", f"derive it from {base.__name__}")
+    _check_overrides(spec, found, base)
     return found
+
+
+def _check_overrides(spec: str, cls: type, base: type) -> None:
+    for name, declared in vars(base).items():
+        if not inspect.iscoroutinefunction(declared):
+            continue
+        own = getattr(cls, name)
+        if getattr(own, "__isabstractmethod__", False):
+            raise Invalid(f"{shown(spec)} has no {name}", f"define it by async def {name}({_names(declared)})")
+        if inspect.isfunction(own) and not inspect.iscoroutinefunction(inspect.unwrap(own)):
+            raise Invalid(
+                f"{shown(spec)} has {name}, which is not async", f"define it by async def {name}({_names(declared)})"
+            )
+    try:
+        inspect.signature(getattr(cls, "__init__")).bind(None, None)  # noqa: B009 - of the class, not of an instance.
+    except TypeError as error:
+        hint = "write def __init__(self, setup), and begin with super().__init__(setup)"
+        raise Invalid(f"{shown(spec)} has an __init__ that cannot be called with the setup alone", hint) from error
+
+
+def _names(function: Callable[..., Any]) -> str:
+    return ", ".join(inspect.signature(function).parameters)
 
 
 def load_function(spec: str, folder: Path) -> Callable[..., Awaitable[Any]]:

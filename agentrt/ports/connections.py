@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -68,6 +69,7 @@ class ClientAdapter(Generic[C]):
     def __init__(self, setup: AdapterSetup | None = None) -> None:
         self.setup = setup or AdapterSetup(name="client")
 
+    @abstractmethod
     async def connect(self, nursery: trio.Nursery) -> C:
         """Make a new client and connect it; read secrets here, so that rotated ones are picked up.
 
@@ -78,6 +80,7 @@ class ClientAdapter(Generic[C]):
         """
         raise NotImplementedError(f"{type(self).__name__} has no connect()")
 
+    @abstractmethod
     async def probe(self, client: C) -> None:
         """Prove that *client* works, by a round trip; an exception says that it does not. It has a deadline."""
         raise NotImplementedError(f"{type(self).__name__} has no probe()")

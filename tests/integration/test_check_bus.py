@@ -30,7 +30,7 @@ token = "env:BUS_TOKEN"
 [agents.editor]
 class = "check_bus_agents:Editor"
 """
-MODULE = "from agentrt.agent import Agent\nclass Editor(Agent): pass\n"
+MODULE = "from agentrt.agent import Agent\nclass Editor(Agent):\n    async def handle(self, task): return 1\n"
 DECLARED = {
     ("stream", "trial-tasks"),
     ("stream", "trial-dlq"),

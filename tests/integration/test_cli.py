@@ -90,6 +90,8 @@ class Late(Agent):
     async def on_start(self):
         Path("starting").touch()
         await trio.sleep_forever()
+
+    async def handle(self, task): ...
 '''
 
 

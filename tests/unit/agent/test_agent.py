@@ -591,6 +591,23 @@ async def test_the_hooks_frame_the_tasks_and_what_is_reported_is_seen(fleet_conf
     assert ["start editor dry", "stop"] == said
 
 
+async def test_an_agent_with_an_init_of_its_own_has_what_every_agent_has(fleet_config: Config, autojump_clock: Clock):
+    """Also where it does not call ours: else whoever looks at the fleet fails, and not only that agent."""
+
+    class Editor(Agent):
+        def __init__(self, _setup: Any) -> None:
+            self.pages = 7
+
+        async def handle(self, task: Task) -> Any:
+            self.context_usage(30)
+            return [self.name, self.pages, self.options, list(self.tools), list(self.connections)]
+
+    async with fleet_under_test(fleet_config(editor=""), classes={"editor": Editor}) as fleet:
+        assert ["editor", 7, {}, [], []] == await fleet.ask("editor", 1)
+        assert 30.0 == fleet.fleet.members["editor"].context_usage
+        assert () == fleet.fleet.members["editor"].unready()
+
+
 async def test_an_agent_without_handle_says_what_is_missing(fleet_config: Config, autojump_clock: Clock):
     """By name, in the outcome."""
 

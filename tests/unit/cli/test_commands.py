@@ -33,7 +33,7 @@ class = "cli_newsroom:Editor"
 [mcp.global.archive]
 command = ["archive"]
 """
-MODULE = "from agentrt.agent import Agent\nclass Editor(Agent): pass\n"
+MODULE = "from agentrt.agent import Agent\nclass Editor(Agent):\n    async def handle(self, task): return 1\n"
 
 
 @pytest.fixture

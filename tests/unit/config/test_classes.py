@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import abstractmethod
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ from agentrt.config import load_class, load_function
 
 class Base:
     """What an agent's class is derived from."""
+
+    def __init__(self, setup):
+        self.setup = setup
+
+    @abstractmethod
+    async def handle(self, task): ...
+
+    async def on_start(self): ...
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +49,7 @@ def write_module(tmp_path, monkeypatch):
 
 def test_a_class_is_found_in_the_folder_of_the_configuration(load_more, write_module, tmp_path):
     """The folder comes last, so that it hides nothing that is installed."""
-    write_module("newsroom", "class Editor(Base): pass")
+    write_module("newsroom", "class Editor(Base):\n    async def handle(self, task): ...")
     load_more(check_classes=True, base=Base)
     assert sys.path[-1] == str(tmp_path)
     load_more(check_classes=True, base=Base)
@@ -66,6 +75,25 @@ def test_classes_are_not_imported_unasked(load_more):
             '"newsroom:Editor" is not a subclass of Base; derive it from Base',
         ),
         ("Editor = 5", '"newsroom:Editor" is not a subclass of Base; derive it from Base'),
+        (
+            "class Editor(Base): pass",
+            '"newsroom:Editor" has no handle; define it by async def handle(self, task)',
+        ),
+        (
+            "class Editor(Base):\n    def handle(self, task): ...",
+            '"newsroom:Editor" has handle, which is not async; define it by async def handle(self, task)',
+        ),
+        (
+            "class Editor(Base):\n    async def handle(self, task): ...\n    def on_start(self): ...",
+            '"newsroom:Editor" has on_start, which is not async; define it by async def on_start(self)',
+        ),
+        (
+            "class Editor(Base):\n    async def handle(self, task): ...\n    def __init__(self): ...",
+            (
+                '"newsroom:Editor" has an __init__ that cannot be called with the setup alone; '
+                "write def __init__(self, setup), and begin with super().__init__(setup)"
+            ),
+        ),
         (
             "import not_installed_anywhere",
             (
@@ -101,6 +129,24 @@ def test_a_class_that_cannot_be_used_is_a_mistake(mistakes_in, write_module, tmp
     )
 
 
+def test_a_decorated_method_is_as_async_as_what_it_wraps(load_more, write_module):
+    """The wrapper itself may be a plain function, as long as it says what it wraps."""
+    write_module(
+        "newsroom",
+        """
+import functools
+def logged(function):
+    @functools.wraps(function)
+    def call(*args): return function(*args)
+    return call
+class Editor(Base):
+    @logged
+    async def handle(self, task): ...
+""",
+    )
+    assert load_more(check_classes=True, base=Base).config.agents["editor"].class_ == "newsroom:Editor"
+
+
 def test_a_module_that_is_not_there_is_looked_for_in_two_places(mistakes_in, tmp_path):
     """Which are named."""
     assert mistakes_in("", check_classes=True, base=Base) == [
@@ -113,7 +159,7 @@ def test_a_module_that_is_not_there_is_looked_for_in_two_places(mistakes_in, tmp
 
 def test_a_class_that_is_no_path_is_reported_once(mistakes_in, write_module):
     """What cannot be imported is not tried."""
-    write_module("newsroom", "class Editor(Base): pass")
+    write_module("newsroom", "class Editor(Base):\n    async def handle(self, task): ...")
     said = mistakes_in("[agents.writer]\nclass = 'Writer'", check_classes=True, base=Base)
     assert said == [
         'config.toml:7: agents.writer.class: must look like "module:Class", got "Writer"; for example "newsroom:Editor"'
@@ -122,7 +168,7 @@ def test_a_class_that_is_no_path_is_reported_once(mistakes_in, write_module):
 
 def test_a_class_can_be_loaded_by_itself(write_module, tmp_path):
     """As the fleet does it when it starts an agent."""
-    write_module("solo", "class Agent(Base): pass")
+    write_module("solo", "class Agent(Base):\n    async def handle(self, task): ...")
     assert issubclass(load_class("solo:Agent", Path(tmp_path), Base), Base)
 
 
@@ -137,7 +183,7 @@ def test_a_class_can_be_loaded_by_itself(write_module, tmp_path):
 )
 def test_a_resume_hook_that_cannot_be_used_is_a_mistake(mistakes_in, write_module, module, said):
     """On its own line; a plain function would block the loop, or fail only when the first connection is made."""
-    write_module("newsroom", "class Editor(Base): pass")
+    write_module("newsroom", "class Editor(Base):\n    async def handle(self, task): ...")
     write_module("trading", module)
     lines = "[connections.feed]\nkind = 'websocket'\nurl = 'ws://x'\nresume = 'trading:resume'"
     (found,) = mistakes_in(lines, check_classes=True, base=Base)

@@ -85,7 +85,9 @@ def test_a_connection_that_nobody_uses_is_a_warning(load_more):
 def test_the_class_of_a_client_of_your_own_is_checked(mistakes_in, load_more, tmp_path):
     """It has to be there, and to be an adapter."""
     own = USE.replace("websocket", "quotes_here:Quotes").replace("newsroom", "quotes_here")
-    Path("newsroom.py").write_text("from agentrt import Agent\nclass Editor(Agent):\n    pass\n")
+    Path("newsroom.py").write_text(
+        "from agentrt import Agent\nclass Editor(Agent):\n    async def handle(self, task): ...\n"
+    )
     Path("quotes_here.py").write_text("class Quotes:\n    pass\n")
     (found,) = mistakes_in(own, check_classes=True, base=Agent)
     assert 'connections.feed.kind: "quotes_here:Quotes" is not a subclass of ClientAdapter' in found

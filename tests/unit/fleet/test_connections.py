@@ -98,7 +98,8 @@ def test_a_client_of_your_own_is_made_from_its_options(fleet_config: Config):
 
     config = fleet_config(OWN, editor='connections = ["quotes"]')
     config.with_name("quotes_client.py").write_text(
-        "from agentrt.ports import ClientAdapter\nclass Quotes(ClientAdapter):\n    pass\n"
+        "from agentrt.ports import ClientAdapter\nclass Quotes(ClientAdapter):\n"
+        "    async def connect(self, nursery): ...\n    async def probe(self, client): ...\n"
     )
     loaded = load(config, {})
     handle: Any = ClientActor.open_handle("quotes", loaded.config.connections["quotes"], loaded.folder)
