@@ -202,7 +202,8 @@ class EmbeddedServer:
         self.log_path.open("ab").close()
         # Made with its mode, so that the token is at no moment readable by others.
         self.config_path.unlink(missing_ok=True)
-        with os.fdopen(os.open(self.config_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        descriptor = os.open(self.config_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(self._config())
 
     def _check_strangers(self) -> None:
@@ -215,7 +216,7 @@ class EmbeddedServer:
             )
 
     def _config(self) -> str:
-        # The server reads a superset of JSON.
+        # The server reads a superset of JSON, but for \u: what is not ASCII stands as it is, in UTF-8.
         settings = {
             "host": HOST,
             "port": self.port,
@@ -230,7 +231,7 @@ class EmbeddedServer:
         }
         if self._cluster is not None:
             settings["cluster"] = self._cluster.settings(self._index)
-        return json.dumps(settings, indent=2) + "\n"
+        return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
 
 class EmbeddedServers:

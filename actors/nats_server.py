@@ -25,6 +25,8 @@ __all__ = ["EmbeddedServer", "EmbeddedServers", "NatsServer", "ServerFailed", "S
 _LOOK, _SILENT_LOOKS = 2.0, 3
 #: Seconds that one that starts may do nothing at all; one that reads a large store takes longer, and has much to do.
 _IDLE_START = 30.0
+# For the first start: below the kernel's start timeout, which would end a server that does not answer without a word of why.
+_START_LIMIT = 25.0
 _STOP_GRACE = 4.0
 _KILL_GRACE = 1.0
 # One that ran for so long is taken to have been well: the next restart is at once again.
@@ -69,8 +71,8 @@ class NatsServer(Actor):
         """End what a killed run left, write the configuration, and wait until the server answers.
 
         Raises:
-            ServerFailed: Its folder cannot be written to, or it ended before it ever answered, so that something is
-                wrong that a person has to mend.
+            ServerFailed: Its folder cannot be written to, it ended before it ever answered, or it does not answer, so
+                that something is wrong that a person has to mend.
             StoreMismatch: There is a store of another number of nodes.
         """
         server = self._server
@@ -81,8 +83,13 @@ class NatsServer(Actor):
             where = f" ({error.filename})" if error.filename else ""
             raise ServerFailed(f"{server.folder} cannot be written to: {error.strerror or error}{where}") from error
         self.spawn(self._keep_running)
-        if not self._server.has_answered:
+        if server.has_answered:
+            return
+        with trio.move_on_after(_START_LIMIT):
             await self._announced.wait()
+            return
+        said = f"runs (pid {server.pid}) and did not answer at {server.url} for {_START_LIMIT:g} s"
+        raise ServerFailed(f"{server.name} {said}: {server.last_words()}")
 
     async def run(self) -> None:
         """Live until a stop is asked for."""

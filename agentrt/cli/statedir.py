@@ -89,16 +89,19 @@ def hold(path: Path) -> Iterator[StateDir]:
         descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise unusable(path, error) from error
-    with contextlib.closing(os.fdopen(descriptor, "r+")) as file:
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
         if not _lock(descriptor):
             raise Failure(
                 f"another run of a fleet holds {path}{_held_by(path)}; stop that one first "
                 "(agentrt stop), or set another state_dir in [fleet]",
                 ExitCode.TRY_LATER,
             )
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+        except OSError as error:
+            raise unusable(path, error) from error
         state = StateDir(path)
         # Left by a run that was killed; nobody must take it for this one's.
         state.remove_run()

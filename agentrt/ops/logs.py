@@ -32,7 +32,7 @@ _KIND_LEVELS: tuple[tuple[int, tuple[str, ...]], ...] = (
             *("actor_started", "actor_exited"),
         ),
     ),
-    (logging.ERROR, ("gave_up", "escalated", "zombie", "failing")),
+    (logging.ERROR, ("gave_up", "escalated", "zombie", "failing", "disk_full")),
     (
         logging.WARNING,
         (

@@ -252,6 +252,32 @@ async def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path):
             pytest.fail("it started")
 
 
+async def test_a_server_that_never_answers_is_told_with_where_it_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As where loopback is down: else only the kernel's start timeout would end it, which knows no reason."""
+    monkeypatch.setattr(nats_server, "_START_LIMIT", 0.5)
+    server = one_server(tmp_path)
+    said = rf"runs \(pid \d+\) and did not answer at nats://127.0.0.1:{server.port} for 0.5 s: .*Server is ready"
+    monkeypatch.setattr(server, "answers", _never)
+    root = SupervisorSpec(id="fleet", children=(ChildSpec(id="server", factory=lambda: NatsServer(server)),))
+    with trio.fail_after(30), pytest.raises(TreeFailed, match=said):
+        async with open_runtime(root, seed=1):
+            pytest.fail("it started")
+
+
+async def _never() -> bool:
+    await trio.lowlevel.checkpoint()
+    return False
+
+
+@pytest.mark.parametrize("folder", ["zwölf Fälle", "日本", 'a "quoted" one', "back\\slash"])
+async def test_the_state_directory_may_have_any_name(tmp_path: Path, folder: str):
+    """The server's configuration is JSON but for its escapes."""
+    async with running(one_server(tmp_path / folder)):
+        assert (tmp_path / folder / "nats" / "store" / "jetstream").is_dir()
+
+
 async def test_the_token_is_needed_and_is_nobody_else_s_to_read(tmp_path: Path):
     """The configuration is readable by this user alone, from its first byte on."""
     server = one_server(tmp_path / "deep" / "state")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -48,6 +49,19 @@ def test_a_second_run_is_refused_and_told_who_holds_the_directory(tmp_path: Path
     with hold(tmp_path), pytest.raises(Failure, match=rf"\(pid {os.getpid()}\)") as caught, hold(tmp_path):
         pass
     assert ExitCode.TRY_LATER is caught.value.code
+
+
+def test_a_directory_that_nothing_can_be_written_to_is_named(tmp_path: Path) -> None:
+    """As where its disk is full: the lock is taken, and the pid beside it is the first thing that is stored."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(Failure, match=f"cannot be used: {tmp_path}: file too large") as caught, hold(tmp_path):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ExitCode.SYSTEM is caught.value.code
+    assert not is_held(tmp_path)
 
 
 def test_the_directory_can_be_held_again_after_its_holder_let_go(tmp_path: Path) -> None:

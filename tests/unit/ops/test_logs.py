@@ -132,6 +132,7 @@ def test_a_value_that_cannot_be_shown_does_not_break_its_logger(out: io.StringIO
         ("breaker_opened", "warning"),
         ("event_listener_dropped", "warning"),
         ("supervisor_gave_up", "error"),
+        ("nats_server_disk_full", "error"),
         ("failure_escalated", "error"),
         ("actor_zombie", "error"),
         ("actor_pierced", "warning"),
