@@ -22,6 +22,7 @@ class Life:
         is_being_greeted: It was asked to take the client's handshake.
         is_greeted: Set when it took the client's handshake or refused it, or there is none to take.
         is_attached: The session is its own.
+        is_proved: It took the handshake, or answered something.
         answered_before: Requests that had been answered when it was started.
     """
 
@@ -32,6 +33,7 @@ class Life:
         self.is_greeted = trio.Event()
         self.took_handshake = False
         self.is_attached = False
+        self.is_proved = False
         self.answered_before = 0
         self._why = ""
         self._scope = trio.CancelScope()

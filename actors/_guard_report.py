@@ -30,7 +30,7 @@ class Status:
 
     Args:
         name: The server's name.
-        state: ``starting``, ``ready``, ``restarting`` or ``stopped``.
+        state: ``starting`` (until the server has answered something), ``ready``, ``restarting`` or ``stopped``.
         pid: The server's process; None while there is none.
         since: Unix time of the last change of state.
         restarts: How often a server was started again.
@@ -100,12 +100,17 @@ class Reports:
         """Tell what is guarded."""
         self.say(f"guards {command}")
 
-    def ready(self, pid: int, ended_at: float | None) -> None:
-        """Take note that a server has the session."""
-        self._become("ready", pid)
+    def attached(self, pid: int, ended_at: float | None, *, is_proved: bool) -> None:
+        """Take note that a server has the session; one that has answered nothing yet may still be none."""
+        self._become("ready" if is_proved else "starting", pid)
         if ended_at is not None:
             self.status.restarts += 1
-            self.say(f"ready again after {(trio.current_time() - ended_at) * 1000:.0f} ms (pid {pid})")
+            what = "ready again" if is_proved else "started again"
+            self.say(f"{what} after {(trio.current_time() - ended_at) * 1000:.0f} ms (pid {pid})")
+
+    def proved(self) -> None:
+        """Take note that the server that has the session answered for the first time."""
+        self._become("ready", self.status.pid)
 
     def ended(self, ending: str, last_words: str, verdict: RestartDelay, delay: float) -> None:
         """Take note that a server ended, and when the next one comes."""

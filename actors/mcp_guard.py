@@ -205,8 +205,10 @@ class Guard:
             life.end(self._no_handshake)
             return
         life.is_attached, life.answered_before = True, self.session.counts.answered
+        # Where nobody has agreed on anything yet, nothing was asked of it that would prove it.
+        life.is_proved = not self.session.is_undecided
         self.session.attach(life)
-        self._reports.ready(life.process.pid, self._ended_at)
+        self._reports.attached(life.process.pid, self._ended_at, is_proved=life.is_proved)
         await self._flush()
         if self._settings.warm_spare:
             await self._keep_spare()
@@ -247,12 +249,13 @@ class Guard:
         self._recycle.set()
 
     def _delay(self, life: Life | None, ending: str, *, planned: bool) -> float:
+        self._look_for_proof(life)
         if life is not None and (self.session.counts.answered > life.answered_before or life.age() >= _GOOD_START):
             self._restart.succeeded()
         if planned:
             self._reports.replaced(ending)
             return 0.0
-        signature = None if life is not None and life.is_attached else ending
+        signature = None if life is not None and life.is_proved else ending
         verdict = self._restart.failed(random.random(), signature)  # noqa: S311 - no secret.
         delay = 0.0 if self._spare is not None and not self._spare.ended.is_set() else verdict.delay
         self._reports.ended(ending, life.process.last_words if life is not None else "", verdict, delay)
@@ -265,7 +268,15 @@ class Guard:
             await trio.sleep(_TICK)
             self.session.tick(trio.current_time())
             await self._flush()
+            self._look_for_proof(self._life)
             self._reports.refresh(self.session)
+
+    def _look_for_proof(self, life: Life | None) -> None:
+        """Take a server that the client began with for ready once it has answered something."""
+        if life is not None and life.is_attached and not life.is_proved:
+            life.is_proved = self.session.counts.answered > life.answered_before
+            if life.is_proved:
+                self._reports.proved()
 
     async def _watch_age(self) -> None:
         while True:

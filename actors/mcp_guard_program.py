@@ -110,7 +110,12 @@ def _serve_metrics(reports: Reports, port: int) -> None:
 
     registry = CollectorRegistry()
     registry.register(Collector())
-    server, _ = start_http_server(port, "127.0.0.1", registry)
+    try:
+        server, _ = start_http_server(port, "127.0.0.1", registry)
+    except OSError as error:
+        # A client that starts the same command twice has two guards: the session is worth more than its figures.
+        reports.say(f"cannot serve metrics on 127.0.0.1:{port}, and goes on without: {error.strerror}; 0 is any port")
+        return
     reports.say(f"metrics on http://127.0.0.1:{server.server_port}/metrics (pid {os.getpid()})")
 
 

@@ -95,7 +95,8 @@ def guard(  # noqa: PLR0917 - each is an option by its name.
         Path | None, typer.Option(metavar="FILE", help="Where the status is kept, as JSON.", dir_okay=False)
     ] = None,
     metrics: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Prometheus metrics on this port of loopback; 0 is any.")
+        int | None,
+        typer.Option(metavar="PORT", help="Prometheus metrics on this port of loopback; 0 is any.", min=0, max=65535),
     ] = None,
 ) -> None:
     """Wrap a stdio MCP server, so that its client notices nothing of its crashes but a pause.

@@ -339,6 +339,38 @@ async def test_metrics_are_served_where_that_is_asked_for(mark, tmp_path):
     assert 'agentrt_guard_up{server="counted"} 1.0' in text
 
 
+async def test_a_port_that_is_taken_costs_the_metrics_and_not_the_session(mark, tmp_path):
+    """A client that starts the same command twice has two guards."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        port = listener.socket.getsockname()[1]
+        async with guarded(mark, tmp_path, "--metrics", str(port)) as client:
+            await client.initialize()
+            assert await client.server() > 0
+    assert f"cannot serve metrics on 127.0.0.1:{port}, and goes on without: Address already in use" in client.said
+    assert "Traceback" not in client.said
+
+
+async def test_a_server_that_never_answered_is_not_called_ready(mark, tmp_path):
+    """It is started again and again, and told as what is probably permanent."""
+    async with guarded(mark, tmp_path, command=("sh", "-c", "exit 3")) as client:
+        await until(lambda: "which is probably permanent" in client.said)
+        assert "restarting" == client.status()["state"]
+    assert "started again after" in client.said
+    assert "ready again" not in client.said
+
+
+async def test_a_server_is_ready_once_it_has_answered(mark, tmp_path):
+    """Before that nothing is known of it."""
+    async with guarded(mark, tmp_path) as client:
+        await until(lambda: client.status_file.exists() and client.status()["pid"] is not None)
+        assert "starting" == client.status()["state"]
+        await client.initialize()
+        await until(lambda: client.status()["state"] == "ready")
+        os.kill(await client.server(), signal.SIGKILL)
+        await until(lambda: "ready again after" in client.said)
+
+
 async def test_a_status_file_that_cannot_be_written_harms_nobody(mark, tmp_path):
     async with guarded(mark, tmp_path, "--status-file", str(tmp_path / "none" / "status.json")) as client:
         await client.initialize()
