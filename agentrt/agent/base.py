@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,6 +27,28 @@ current_work: ContextVar[TaskActor | None] = ContextVar("agentrt_current_work", 
 
 class TaskRefused(Exception):
     """Raised in ``handle`` to say no for good: the task's outcome is *refused*, and it is not tried again."""
+
+
+class ExitRefused(RuntimeError):
+    """An agent's code called ``sys.exit``: that code failed, and the fleet with its other agents goes on."""
+
+
+@contextmanager
+def no_exit(what: str) -> Iterator[None]:
+    """Make a failure of the ``SystemExit`` that *what* raises, by itself or in a nursery of its own.
+
+    Raises:
+        ExitRefused: It did.
+    """
+    try:
+        yield
+    except SystemExit as asked:
+        raise ExitRefused(f"{what} called sys.exit({asked.code!r})") from asked
+    except BaseExceptionGroup as group:
+        exits, others = group.split(SystemExit)
+        if exits is None or not (others is None or isinstance(others, ExceptionGroup)):
+            raise
+        raise ExitRefused(f"{what} called sys.exit in a task of its own") from group
 
 
 class Tools:

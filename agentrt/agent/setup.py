@@ -8,7 +8,7 @@ from typing import Protocol
 
 import attrs
 
-from agentrt.agent.base import Agent, AgentSetup
+from agentrt.agent.base import Agent, AgentSetup, no_exit
 from agentrt.agent.work import Slot, Slots, TaskActor
 from agentrt.kernel import Actor, ActorRef, Event
 from agentrt.policy.flood import FloodGate
@@ -162,11 +162,13 @@ class HostActor(Actor):
 
     async def on_start(self) -> None:
         """Make a new instance and run its start hook."""
-        agent = self._host.cls(self._host.setup)
-        await agent.on_start()
+        with no_exit(f"{self._host.cls.__name__}.on_start"):
+            agent = self._host.cls(self._host.setup)
+            await agent.on_start()
         self._host.agent = agent
 
     async def on_stop(self) -> None:
         """Run the stop hook."""
         if self._host.agent is not None:
-            await self._host.agent.on_stop()
+            with no_exit(f"{self._host.cls.__name__}.on_stop"):
+                await self._host.agent.on_stop()

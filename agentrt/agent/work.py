@@ -11,7 +11,7 @@ import attrs
 import structlog
 import trio
 
-from agentrt.agent.base import TaskRefused, current_work
+from agentrt.agent.base import TaskRefused, current_work, no_exit
 from agentrt.agent.client import TaskFailed
 from agentrt.kernel import Actor
 from agentrt.ports import Json
@@ -176,7 +176,8 @@ class TaskActor(Actor):
         current_work.set(self)
         structlog.contextvars.bind_contextvars(task=self.task.id, conversation=self.task.conversation)
         try:
-            answer = await self._agent.handle(self.task)
+            with no_exit(f"{type(self._agent).__name__}.handle"):
+                answer = await self._agent.handle(self.task)
         except (TaskRefused, TaskFailed, ExceptionGroup) as error:
             return _ended_by(error)
         except GeneratorExit as odd:

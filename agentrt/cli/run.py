@@ -9,7 +9,7 @@ from rich.text import Text
 
 from agentrt.agent import Agent
 from agentrt.cli.check import public_url
-from agentrt.cli.common import ConfigArgument, config_failure, run_async, state_dir
+from agentrt.cli.common import DEFAULT_CONFIG, ConfigArgument, config_failure, run_async, state_dir
 from agentrt.cli.exits import ExitCode, Failure
 from agentrt.cli.pictures import console
 from agentrt.cli.serve import Service
@@ -20,7 +20,7 @@ from agentrt.fleet import Fleet
 from agentrt.ops import logs
 
 
-def run(config: ConfigArgument) -> None:
+def run(config: ConfigArgument = DEFAULT_CONFIG) -> None:
     """Run a fleet until SIGINT (Ctrl-C), SIGTERM or SIGHUP.
 
     The first one stops it in order: tasks in hand may end within the drain timeout, and what did not is given back. A
@@ -37,8 +37,8 @@ def run(config: ConfigArgument) -> None:
         try:
             code = run_async(_serve, loaded, state)
         except SystemExit as asked:
-            told = f"an agent's code called sys.exit({asked.code!r}), which ended the fleet in order"
-            raise Failure(f"{told}; the log says which: raise an exception to fail a task", ExitCode.BROKEN) from asked
+            told = f"code of yours called sys.exit({asked.code!r}), which ended the fleet in order"
+            raise Failure(f"{told}; the log says which: raise an exception instead", ExitCode.BROKEN) from asked
     raise typer.Exit(code)
 
 

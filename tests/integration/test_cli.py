@@ -46,6 +46,7 @@ import time
 from pathlib import Path
 import trio
 from agentrt import Agent, TaskRefused
+from agentrt.ports import ClientAdapter
 
 class Echo(Agent):
     async def handle(self, task):
@@ -84,6 +85,12 @@ class Leaver(Agent):
     """Calls what ends a program."""
     async def handle(self, task):
         raise SystemExit(0)
+
+class Gone(ClientAdapter):
+    async def connect(self, nursery):
+        raise SystemExit("no licence")
+
+    async def probe(self, client): ...
 
 class Late(Agent):
     """Never comes to the end of its start hook."""
@@ -465,13 +472,23 @@ def test_after_a_kill_the_fleet_runs_again_on_the_same_directory(tmp_path: Path)
         assert agentrt(tmp_path, "stop").returncode == ExitCode.OK
 
 
-def test_an_agent_that_calls_sys_exit_ends_the_fleet_and_that_is_no_success(tmp_path: Path) -> None:
-    """A service manager starts it again, and a person reads what happened."""
-    with running(tmp_path, "leaver") as run:
+def test_an_agent_that_calls_sys_exit_fails_its_task_and_the_fleet_goes_on(tmp_path: Path) -> None:
+    """What one agent calls ends no other one."""
+    with running(tmp_path, "leaver", "echo") as run:
         run.started()
-        agentrt(tmp_path, "send", "leaver", "1")
-        assert run.wait() == ExitCode.BROKEN
-    assert "an agent's code called sys.exit(0)" in run.log.read_text()
+        left = agentrt(tmp_path, "send", "leaver", "1", "--wait")
+        assert (ExitCode.DEAD_LETTERED, True) == (left.returncode, "Leaver.handle called sys.exit(0)" in left.stderr)
+        assert ExitCode.OK == agentrt(tmp_path, "send", "echo", "1", "--wait").returncode
+
+
+def test_an_adapter_that_calls_sys_exit_ends_the_fleet_and_that_is_no_success(tmp_path: Path) -> None:
+    """What is beside the agents is the fleet's; a service manager starts it again, and a person reads what happened."""
+    config = write(tmp_path, "echo") / "config.toml"
+    used = config.read_text().replace('trial_agents:Echo"', 'trial_agents:Echo"\nconnections = ["gone"]')
+    config.write_text(used + '[connections.gone]\nkind = "trial_agents:Gone"\n')
+    result = agentrt(tmp_path, "run", "config.toml")
+    assert ExitCode.BROKEN == result.returncode
+    assert "code of yours called sys.exit('no licence'), which ended the fleet in order" in result.stderr
 
 
 # Starting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -606,6 +607,55 @@ async def test_an_agent_with_an_init_of_its_own_has_what_every_agent_has(fleet_c
         assert ["editor", 7, {}, [], []] == await fleet.ask("editor", 1)
         assert 30.0 == fleet.fleet.members["editor"].context_usage
         assert () == fleet.fleet.members["editor"].unready()
+
+
+@pytest.mark.parametrize(("where", "said"), [("itself", "sys.exit(4)"), ("a nursery", "sys.exit in a task of its own")])
+async def test_an_agent_that_calls_sys_exit_fails_an_attempt(
+    newsroom: Any, autojump_clock: Clock, where: str, said: str
+):
+    """It ends neither the fleet nor the attempts of its task, which would be poison to each next run of the fleet."""
+
+    async def leave() -> None:
+        await trio.lowlevel.checkpoint()
+        sys.exit(4)
+
+    async def editor(_agent: Agent, _task: Task) -> Any:
+        if where == "itself":
+            await leave()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave)
+
+    async with newsroom("[inbox]\nmax_deliveries = 2", editor=editor) as fleet:
+        outcome = await fleet.outcome(await fleet.send("editor", 1))
+    assert (Status.DEAD_LETTERED, f"attempt 2 crashed: ExitRefused: Acting.handle called {said}") == (
+        outcome.status,
+        outcome.reason,
+    )
+
+
+async def test_a_start_hook_that_calls_sys_exit_fails_the_start_of_that_agent(
+    fleet_config: Config, autojump_clock: Clock
+):
+    """The others go on."""
+
+    class Leaver(Agent):
+        async def on_start(self) -> None:
+            sys.exit("no key")
+
+        async def handle(self, task: Task) -> Any:
+            return task.payload
+
+    class Editor(Agent):
+        async def handle(self, task: Task) -> Any:
+            return task.payload
+
+    classes = {"leaver": Leaver, "editor": Editor}
+    async with fleet_under_test(fleet_config(leaver="", editor=""), classes=classes) as fleet:
+        assert 1 == await fleet.ask("editor", 1)
+        await trio.sleep(60)
+        why = {status.name: status.why for status in fleet.fleet.statuses()}
+    assert "Leaver.on_start called sys.exit('no key')" in why["leaver"]
+    assert "" == why["editor"]
 
 
 async def test_an_agent_without_handle_says_what_is_missing(fleet_config: Config, autojump_clock: Clock):
