@@ -14,13 +14,21 @@ import typer
 
 from agentrt.agent import Agent
 from agentrt.cli import check_bus
-from agentrt.cli.common import ConfigArgument, JsonOption, config_failure, duration, print_json, state_dir
+from agentrt.cli.common import (
+    DEFAULT_CONFIG,
+    ConfigArgument,
+    JsonOption,
+    config_failure,
+    duration,
+    print_json,
+    state_dir,
+)
 from agentrt.cli.exits import ExitCode, Failure
 from agentrt.config import Config, ConfigError, Loaded, load, servers_of
 
 
 def check(
-    config: ConfigArgument,
+    config: ConfigArgument = DEFAULT_CONFIG,
     bus: Annotated[  # noqa: FBT002 - an option, and below.
         bool, typer.Option("--bus", help="Compare what it declares with what its bus has, and change nothing.")
     ] = False,

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import structlog
 import trio
 
@@ -144,13 +145,14 @@ async def _read_line(stream: trio.SocketStream) -> bytes:
     return line
 
 
-def ask(path: str, what: str, *, health: str, limit: float = ANSWER_LIMIT) -> Any:
+def ask(path: str, what: str, *, health: str, pid: int, limit: float = ANSWER_LIMIT) -> Any:
     """Ask a running fleet, from another process, and return its answer.
 
     Args:
         path: The control socket.
         what: The request's ``do``.
         health: The health server's address, which answers also when the fleet does not.
+        pid: The fleet's process.
         limit: Seconds to wait.
 
     Raises:
@@ -165,9 +167,7 @@ def ask(path: str, what: str, *, health: str, limit: float = ANSWER_LIMIT) -> An
                 line = file.readline()
     except TimeoutError:
         raise Failure(
-            f"the fleet did not answer within {limit:g} s: something blocks its event loop. "
-            f"http://{health}/health/live is served beside it, and its log names what blocks (event_loop_blocked)",
-            ExitCode.NO_ANSWER,
+            f"the fleet did not answer within {limit:g} s: {_why_silent(pid, health)}", ExitCode.NO_ANSWER
         ) from None
     except OSError as error:
         raise _nobody(path, (error.strerror or str(error)).lower()) from error
@@ -177,6 +177,16 @@ def ask(path: str, what: str, *, health: str, limit: float = ANSWER_LIMIT) -> An
     if "error" in found:
         raise Failure(f"the fleet refused: {found['error']}", ExitCode.BROKEN)
     return found["answer"]
+
+
+def _why_silent(pid: int, health: str) -> str:
+    with contextlib.suppress(psutil.Error):
+        if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+            return f"its process is stopped (SIGSTOP, or a terminal's Ctrl-Z); it goes on with: kill -CONT {pid}"
+    return (
+        f"something blocks its event loop. http://{health}/health/live is served beside it, and its log names what "
+        "blocks (event_loop_blocked)"
+    )
 
 
 def _nobody(path: str, reason: str) -> Failure:

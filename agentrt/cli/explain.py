@@ -15,7 +15,9 @@ from agentrt.config import Loaded, McpServerConfig, Name, ResolvedServer, path_o
 #: Values that may be secrets: of these only references are shown.
 _HIDDEN = ("env", "headers")
 
-app = typer.Typer(name="config", help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    name="config", help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+)
 
 
 @app.callback()
@@ -23,7 +25,7 @@ def _config() -> None:
     """Look at the configuration."""
 
 
-@app.command()
+@app.command(short_help="Say which tool servers an agent has, and from where.")
 def explain(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.")],
     config: ConfigOption = DEFAULT_CONFIG,

@@ -17,7 +17,13 @@ from agentrt.config import BusConfig, Loaded, Name, Secret, SecretError, login_o
 from agentrt.fleet import Batteries, use_of_agent, use_of_fleet
 from agentrt.ports import Account, Json
 
-app = typer.Typer(name="export", help="Write what other programs need.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    name="export",
+    help="Write what other programs need.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
 
 
 @app.callback()
@@ -25,7 +31,7 @@ def _export() -> None:
     """Write what other programs need."""
 
 
-@app.command("nats-permissions")
+@app.command("nats-permissions", short_help="Write the users of a nats-server.")
 def nats_permissions(
     config: ConfigOption = DEFAULT_CONFIG,
     form: Annotated[

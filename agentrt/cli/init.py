@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import string
 from importlib.resources import files
 from pathlib import Path
@@ -49,7 +50,7 @@ def init(
         message = f"cannot write {error.filename or folder}: {(error.strerror or str(error)).lower()}"
         raise Failure(message, ExitCode.SYSTEM) from error
     typer.echo(f"wrote {', '.join(TEMPLATES.values())} to {folder}")
-    typer.echo(f"now: cd {folder} && agentrt run config.toml")
+    typer.echo(f"now: cd {shlex.quote(str(folder))} && agentrt run config.toml")
 
 
 def fleet_name(folder: Path) -> str:

@@ -18,7 +18,7 @@ _LOOK_AGAIN = 0.1
 
 
 def ps(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:  # noqa: FBT002 - an option.
-    """Show the agents of a running fleet, and the bus servers that it brings along.
+    """Show the agents of a running fleet, and its bus servers.
 
     WHY says what keeps an agent from working, where something does.
     """
@@ -53,7 +53,7 @@ def stop(
     """Stop a running fleet in order and wait for it."""
     loaded = read_config(config)
     info = running(loaded)
-    ask(info.control, "stop", health=info.health)
+    ask(info.control, "stop", health=info.health, pid=info.pid)
     deadline = time.monotonic() + timeout
     while is_held(state_dir_of(loaded)):
         if time.monotonic() > deadline:
@@ -63,4 +63,4 @@ def stop(
 
 def _ask(config: ConfigOption, what: str) -> Any:
     info = running(read_config(config))
-    return ask(info.control, what, health=info.health)
+    return ask(info.control, what, health=info.health, pid=info.pid)

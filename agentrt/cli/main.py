@@ -11,20 +11,20 @@ from typer.core import TyperGroup
 
 from agentrt.cli import exits
 
-#: Where each command is: a function, or an app with commands of its own. A command is imported when it is wanted, so
-#: that a small one starts at once and stays small.
-_COMMANDS = {
-    "run": "agentrt.cli.run:run",
-    "check": "agentrt.cli.check:check",
-    "send": "agentrt.cli.send:send",
-    "outcome": "agentrt.cli.send:outcome",
-    "ps": "agentrt.cli.look:ps",
-    "tree": "agentrt.cli.look:tree",
-    "stop": "agentrt.cli.look:stop",
-    "init": "agentrt.cli.init:init",
-    "config": "agentrt.cli.explain:app",
-    "export": "agentrt.cli.export:app",
-    "mcp": "agentrt.cli.mcp:app",
+#: Where each command is, a function, or an app with commands of its own; and its line in the list of all. A command is
+#: imported when it is wanted, so that a small one starts at once and stays small.
+COMMANDS = {
+    "run": ("agentrt.cli.run:run", "Run a fleet until SIGINT (Ctrl-C), SIGTERM or SIGHUP."),
+    "check": ("agentrt.cli.check:check", "Validate a configuration without running it."),
+    "send": ("agentrt.cli.send:send", "Give an agent of a running fleet a task."),
+    "outcome": ("agentrt.cli.send:outcome", "Say how a task ended, and print its answer."),
+    "ps": ("agentrt.cli.look:ps", "Show the agents of a running fleet, and its bus servers."),
+    "tree": ("agentrt.cli.look:tree", "Show the actors of a running fleet."),
+    "stop": ("agentrt.cli.look:stop", "Stop a running fleet in order and wait for it."),
+    "init": ("agentrt.cli.init:init", "Write a small fleet that runs as it stands."),
+    "config": ("agentrt.cli.explain:app", "Look at the configuration: explain."),
+    "export": ("agentrt.cli.export:app", "Write what other programs need: nats-permissions."),
+    "mcp": ("agentrt.cli.mcp:app", "Keep tool servers alive, for any MCP client: guard, proxy, login."),
 }
 
 
@@ -32,12 +32,17 @@ class _Group(TyperGroup):
     """Imports a command when it is asked for; ends one that cannot do what it should with a sentence and a code."""
 
     def list_commands(self, _ctx: Any) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        # Without importing them: a list of commands is there at once, or nobody looks at it.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
     def get_command(self, _ctx: Any, name: str) -> Any:
-        if name not in _COMMANDS:
+        if name not in COMMANDS:
             return None
-        module, _, attribute = _COMMANDS[name].partition(":")
+        module, _, attribute = COMMANDS[name][0].partition(":")
         found = getattr(importlib.import_module(module), attribute)
         if not isinstance(found, typer.Typer):
             alone = typer.Typer(rich_markup_mode=None, context_settings=_SETTINGS, add_completion=False)

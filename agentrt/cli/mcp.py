@@ -23,7 +23,11 @@ _LAUNCHERS = re.compile(r"python[0-9.]*|node|bun|deno|npx|bunx|pnpx|uvx|uv|pipx"
 _LAUNCH = frozenset({"run", "tool", "exec", "x"})
 
 app = typer.Typer(
-    name="mcp", help="Keep tool servers alive, for any MCP client.", no_args_is_help=True, rich_markup_mode=None
+    name="mcp",
+    help="Keep tool servers alive, for any MCP client.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
 )
 
 
@@ -60,7 +64,9 @@ def _name_of(command: list[str]) -> str:
     return Path(name).name if Path(name).is_absolute() else name
 
 
-@app.command(context_settings={"allow_interspersed_args": False})
+@app.command(
+    context_settings={"allow_interspersed_args": False}, short_help="Wrap a stdio MCP server: its crashes are a pause."
+)
 def guard(  # noqa: PLR0917 - each is an option by its name.
     command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="The server, behind --.")],
     name: Annotated[str | None, typer.Option(help="What the server is called in reports; else as its program.")] = None,
@@ -126,7 +132,7 @@ def guard(  # noqa: PLR0917 - each is an option by its name.
     )
 
 
-@app.command()
+@app.command(short_help="Stand before MCP servers over HTTP, and retry for them.")
 def proxy(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A TOML file with [proxy], [backends] and [tenants].")
@@ -165,7 +171,7 @@ def proxy(
     raise typer.Exit(serve_proxy(_program("mcp-proxy").load(), config, given, backend or [], log_level))
 
 
-@app.command()
+@app.command(short_help="Log in to a tool server, in a browser.")
 def login(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="An agent that uses the server.")],
     server: Annotated[str, typer.Argument(metavar="SERVER", help="The server's name in the configuration.")],

@@ -209,7 +209,7 @@ def _server_troubles(info: RunInfo | None) -> str:
     if info is None:
         return ""
     try:
-        servers = ask(info.control, "ps", health=info.health)["servers"]
+        servers = ask(info.control, "ps", health=info.health, pid=info.pid)["servers"]
     except Failure:
         # What is known already has to do.
         return ""

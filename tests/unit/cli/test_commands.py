@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from agentrt.cli.exits import ExitCode
 from agentrt.cli.init import fleet_name
-from agentrt.cli.main import app
+from agentrt.cli.main import COMMANDS, app
 from agentrt.cli.statedir import hold
 from agentrt.config import load
 
@@ -53,6 +55,41 @@ def call(*args: str, stdin: str | bytes | None = None) -> Result:
 def test_the_version_is_that_of_the_installed_package() -> None:
     """There is one place that says it."""
     assert call("--version").output == f"agentrt {version('agentrt')}\n"
+
+
+def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
+    """It is written down once more, so that the list imports none of them."""
+    group = typer.main.get_command(app)
+    for name, (_, line) in COMMANDS.items():
+        command = group.get_command(None, name)
+        below = list(getattr(command, "commands", ()))
+        said = f"{command.help.rstrip('.')}: {', '.join(below)}." if below else command.help.partition("\n")[0]
+        assert said == line
+
+
+@pytest.mark.parametrize(
+    "args", [["--help"], ["mcp", "--help"], ["config", "--help"], ["export", "--help"]], ids=" ".join
+)
+def test_no_line_of_a_list_of_commands_is_cut_off(args: list[str]) -> None:
+    """In a terminal of the usual width."""
+    commands = call(*args).output.partition("Commands:")[2]
+    assert commands
+    assert "..." not in commands
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    """So it is there at once."""
+    code = "import sys; from agentrt.cli.main import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"agentrt.cli.main", "agentrt.cli.exits"} == {name for name in loaded if name.startswith("agentrt.cli.")}
+    assert not {"trio", "rich", "structlog"} & set(loaded)
+
+
+def test_the_configuration_has_its_usual_name_where_none_is_given(folder: Path) -> None:
+    """As every other command takes it."""
+    assert call("check").output == call("check", "config.toml").output
+    (folder / "config.toml").unlink()
+    assert "config.toml: there is no such file" in call("run").stderr
 
 
 # check
@@ -226,6 +263,12 @@ def test_init_writes_a_configuration_that_check_takes(tmp_path: Path, monkeypatc
     assert checked.stderr == ""
     assert checked.exit_code == ExitCode.OK
     assert not [path for path in target.iterdir() if "$name" in path.read_text()]
+
+
+def test_what_init_says_to_do_next_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into a shell, whatever the folder is called."""
+    monkeypatch.chdir(tmp_path)
+    assert "now: cd 'My Newsroom' && agentrt run config.toml\n" in call("init", "My Newsroom").output
 
 
 def test_init_touches_no_folder_that_has_something_in_it(folder: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +19,7 @@ from agentrt.cli.control import MAX_CONNECTIONS, MAX_REQUEST, REQUEST_LIMIT, ask
 from agentrt.cli.exits import ExitCode, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
 
 async def echo(request: Mapping[str, Any]) -> Any:
@@ -56,7 +59,9 @@ async def test_a_request_is_answered(tmp_path: Path) -> None:
 async def test_the_client_gets_what_the_handler_returns(tmp_path: Path) -> None:
     """The two halves of this module speak the same language."""
     async with control(tmp_path) as path:
-        assert {"said": "nothing"} == await trio.to_thread.run_sync(lambda: ask(path, "echo", health="h"))
+        assert {"said": "nothing"} == await trio.to_thread.run_sync(
+            lambda: ask(path, "echo", health="h", pid=os.getpid())
+        )
 
 
 @pytest.mark.parametrize(
@@ -144,14 +149,35 @@ async def test_a_fleet_that_does_not_answer_is_called_blocked(tmp_path: Path) ->
     async with control(tmp_path) as path:
         with pytest.raises(Failure, match=r"blocks its event loop.*http://127.0.0.1:8080/health/live") as caught:
             # Called in the loop itself: so it is really blocked.
-            ask(path, "echo", health="127.0.0.1:8080", limit=0.05)
+            ask(path, "echo", health="127.0.0.1:8080", pid=os.getpid(), limit=0.05)
+    assert ExitCode.NO_ANSWER is caught.value.code
+
+
+@pytest.fixture
+def stopped() -> Iterator[int]:
+    """Give the id of a process that is stopped."""
+    process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    try:
+        os.kill(process.pid, signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_a_fleet_whose_process_is_stopped_is_not_called_blocked(tmp_path: Path, stopped: int) -> None:
+    """Nothing in its code is wrong: it waits for whoever stopped it."""
+    async with control(tmp_path) as path:
+        with pytest.raises(Failure, match=f"is stopped.*kill -CONT {stopped}$") as caught:
+            ask(path, "echo", health="h", pid=stopped, limit=0.05)
     assert ExitCode.NO_ANSWER is caught.value.code
 
 
 def test_a_socket_that_nobody_listens_on_is_said_in_words(tmp_path: Path) -> None:
     """It may be gone or left behind."""
     with pytest.raises(Failure, match="no such file") as caught:
-        ask(os.fspath(tmp_path / "control.sock"), "ps", health="h")
+        ask(os.fspath(tmp_path / "control.sock"), "ps", health="h", pid=os.getpid())
     assert ExitCode.TRY_LATER is caught.value.code
 
 
@@ -159,4 +185,4 @@ async def test_an_error_from_the_fleet_reaches_whoever_asked(tmp_path: Path) -> 
     """With its text."""
     async with control(tmp_path) as path:
         with pytest.raises(Failure, match="LookupError: no such thing"):
-            await trio.to_thread.run_sync(lambda: ask(path, "fall", health="h"))
+            await trio.to_thread.run_sync(lambda: ask(path, "fall", health="h", pid=os.getpid()))
