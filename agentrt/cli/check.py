@@ -13,7 +13,7 @@ import attrs
 import typer
 
 from agentrt.agent import Agent
-from agentrt.cli import check_bus
+from agentrt.cli import check_bus, here
 from agentrt.cli.common import (
     DEFAULT_CONFIG,
     ConfigArgument,
@@ -25,6 +25,7 @@ from agentrt.cli.common import (
 )
 from agentrt.cli.exits import ExitCode, Failure
 from agentrt.config import Config, ConfigError, Loaded, load, servers_of
+from agentrt.config.problems import in_order
 
 
 def check(
@@ -39,7 +40,8 @@ def check(
 ) -> None:
     """Validate a configuration without running it.
 
-    The agents' classes are imported, which runs their modules.
+    The agents' classes are imported, which runs their modules. Secrets, programs and folders that are not on this
+    machine are warnings: they may be where the fleet runs.
     """
     try:
         # What modules print while they are imported is no part of the answer.
@@ -50,6 +52,8 @@ def check(
             raise config_failure(error) from error
         print_json({"ok": False, "problems": [attrs.asdict(problem) for problem in error.problems], "warnings": []})
         raise typer.Exit(ExitCode.CONFIG) from error
+    missing = here.missing_here(loaded, os.environ, state_dir(loaded))
+    loaded = attrs.evolve(loaded, warnings=in_order((*loaded.warnings, *missing)))
     if bus:
         _check_bus(loaded, timeout, as_json=as_json)
         return

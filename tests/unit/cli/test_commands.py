@@ -142,6 +142,7 @@ def test_check_warns_of_what_nobody_uses(folder: Path) -> None:
     result = call("check", "config.toml")
     assert result.exit_code == ExitCode.OK
     assert "warning: config.toml:13: policies.retry.gentle" in result.stderr
+    assert 'warning: config.toml:11: mcp.global.archive.command: there is no program "archive"' in result.stderr
 
 
 def test_no_secret_of_a_url_is_printed(folder: Path) -> None:
