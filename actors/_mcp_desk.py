@@ -111,7 +111,8 @@ class Desk:
 
     def __init__(self) -> None:
         self.state = State.DOWN
-        self.reason = "not started yet"
+        self._reason = "not started yet"
+        self._again_at: float | None = None
         self.peer: Peer | None = None
         self.server: Server | None = None
         #: What the server listed last, by name.
@@ -150,10 +151,23 @@ class Desk:
             return False
         return not self.doubted or (self.server.peer.pid is None and self.server.calls > 0)
 
-    def become(self, state: State, reason: str) -> None:
-        """Enter *state*; *reason* is for people."""
+    @property
+    def reason(self) -> str:
+        """Why the state is what it is, for people, and when the next server is started where there is none."""
+        if self._again_at is None:
+            return self._reason
+        return f"{self._reason}; started again in {max(0.0, self._again_at - trio.current_time()):.1f} s"
+
+    def become(self, state: State, reason: str, *, again_at: float | None = None) -> None:
+        """Enter *state*; *reason* is for people.
+
+        Args:
+            state: What the server is doing.
+            reason: Why.
+            again_at: When it is started again, on Trio's clock.
+        """
         was_ready = self.meaning.is_ready
-        self.state, self.reason = state, reason
+        self.state, self._reason, self._again_at = state, reason, again_at
         if self.meaning.is_ready and not was_ready and self.on_ready is not None:
             self.on_ready()
         self.changed()

@@ -111,7 +111,10 @@ class _Stdio:
         except SecretError as error:
             raise CannotStart(f"its environment: {error}") from error
         except OSError as error:
-            raise CannotStart(f"cannot start {self.command[0]!r}: {error.strerror or error}") from error
+            # The system says the same of both.
+            cwd = self.config.cwd
+            what = f"{self.command[0]!r}" if cwd is None or cwd.is_dir() else f"{self.command[0]!r} in {cwd}"
+            raise CannotStart(f"cannot start {what}: {error.strerror or error}") from error
         return Launched(process, StdioWire(process, ignored))
 
     async def hope(self) -> None:

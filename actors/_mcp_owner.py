@@ -45,6 +45,7 @@ class Parting:
         handover: Whether calls in hand go on while the next one is started.
         failure: What kind of failure it was, where the server or the network said so.
         cause: The event that tells more.
+        was_lost: Whether the server was gone before it was done with.
     """
 
     reason: str | None
@@ -53,6 +54,7 @@ class Parting:
     handover: bool = False
     failure: Failure | None = None
     cause: Event | None = None
+    was_lost: bool = False
 
 
 @attrs.frozen
@@ -69,6 +71,13 @@ class Ending:
         if self.parting.reason is None:
             return self.peer.ending if self.peer is not None else "ended"
         return self.parting.reason
+
+    @property
+    def told(self) -> str:
+        """What happened, with the exit of a server that was gone before it was done with."""
+        if self.parting.was_lost and self.peer is not None and self.peer.pid is not None:
+            return f"{self.reason}, it {self.peer.ending}"
+        return self.reason
 
     @property
     def signature(self) -> str | None:
@@ -136,6 +145,8 @@ class Owner:
         self._history = History(name, config.restart_log, reporter)
         self._noisy = False
         self._unheard = 0
+        #: How the last server failed to become ready.
+        self._failed = ""
 
     async def run(self) -> None:
         """Start the server, and start it again whenever it ended, until cancelled."""
@@ -152,7 +163,7 @@ class Owner:
             self._desk.become(State.DOWN, "stopped")
 
     async def _live(self, life: Life) -> None:
-        self._desk.become(State.STARTING, "starting")
+        self._desk.become(State.STARTING, f"starting; before that: {self._failed}" if self._failed else "starting")
         self._noisy = False
         began = trio.current_time()
         try:
@@ -196,7 +207,12 @@ class Owner:
                         peer.kill()
                         await peer.exited.wait()
             except HandshakeFailed as error:
-                parting = Parting(f"handshake failed: {error}", was_ready=False, failure=error.failure)
+                parting = Parting(
+                    f"handshake failed: {error}",
+                    was_ready=False,
+                    failure=error.failure,
+                    was_lost=peer.lost.is_set(),
+                )
         if not parting.was_ready:
             self._doubt_era(peer, parting, is_over=not scope.cancelled_caught)
         return parting
@@ -232,6 +248,7 @@ class Owner:
             return Parting(f"cannot list its tools: {error}", was_ready=False, failure=error.failure)
         scope.deadline = math.inf
         self._unheard = 0
+        self._failed = ""
         self._desk.era = server.connection.era
         self._desk.open(server, tools)
         self._watch.judge_tools(tools)
@@ -296,7 +313,9 @@ class Owner:
         )
         words = ending.peer.last_words if ending.peer is not None else ""
         last_line = f" ({words.splitlines()[-1]})" if words else ""
-        self._desk.become(State.DOWN, f"{ending.reason}{last_line}; started again in {verdict.delay:.1f} s")
+        told = f"{ending.told}{last_line}"
+        self._failed = "" if parting.was_ready else told
+        self._desk.become(State.DOWN, told, again_at=trio.current_time() + verdict.delay)
         with trio.move_on_after(verdict.delay):
             await self._launcher.hope()
 

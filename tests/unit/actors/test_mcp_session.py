@@ -71,13 +71,46 @@ async def test_a_command_that_is_not_there_is_tried_again(autojump_clock):
     assert world.named("mcp_server_failing")[0].fields["probably_permanent"] is True
 
 
+async def test_a_folder_that_is_not_there_is_named(autojump_clock, tmp_path):
+    """The system says the same of a program that is missing."""
+    missing = Plan(error=FileNotFoundError(2, "No such file or directory"))
+    async with World(then=missing, cwd=tmp_path / "gone").run() as world:
+        await trio.sleep(1)
+        assert f"cannot start 'tools' in {tmp_path}/gone: No such file or directory" in world.session.reason
+
+
 async def test_a_server_that_exits_at_start_says_why(autojump_clock):
     """The exit code and the end of stderr stand in the event, and the last line in the reason."""
     async with World(then=Plan(exit_at_start=78)).run() as world:
         await trio.sleep(3)
-        assert "out of luck" in world.session.reason
+        said = "handshake failed: Connection closed, it exited with code 78 (out of luck); started again in "
+        assert world.session.reason.startswith(said)
     fields = world.named("mcp_server_exited")[0].fields
     assert (fields["exit_code"], fields["stderr"]) == (78, "starting\nout of luck")
+
+
+async def test_the_reason_says_how_long_it_still_is_to_the_next_start(autojump_clock):
+    """At each look: what is told once, when it begins, is soon wrong by minutes."""
+    missing = Plan(error=FileNotFoundError(2, "No such file or directory"))
+    async with World(then=missing).run() as world:
+        await until(lambda: world.named("mcp_server_failing"))
+        await trio.sleep(0.1)
+
+        def seconds() -> float:
+            return float(world.session.reason.rpartition(" in ")[2].removesuffix(" s"))
+
+        before = seconds()
+        await trio.sleep(100)
+        assert 100.0 == pytest.approx(before - seconds(), abs=0.11)
+
+
+async def test_a_server_that_starts_again_says_how_it_failed_before(autojump_clock):
+    """Else whoever looks while it starts learns nothing."""
+    async with World(then=Plan(start_delay=100.0), start_timeout=5.0).run() as world:
+        await trio.sleep(4)
+        assert "starting" == world.session.reason
+        await trio.sleep(4)
+        assert "starting; before that: not ready within 5 s of its start (out of luck)" == world.session.reason
 
 
 async def test_a_server_that_does_not_get_ready_is_replaced(autojump_clock):
