@@ -177,7 +177,8 @@ class Asking:
             with trio.move_on_at(until):
                 message = await self._ask_once(what, subject, body, headers, math.inf, trouble)
         if message is None:
-            raise self._given_up(BusUnavailable(f"{what}: not done within {timeout:g} s ({trouble.text})"))
+            why = trouble.text or self.connection_trouble
+            raise self._given_up(BusUnavailable(f"{what}: not done within {timeout:g} s ({why})"))
         if message.status == _NO_RESPONDERS:
             raise self._given_up(NoResponders(f"{what}: nobody subscribes to {subject!r}"))
         return message
@@ -187,7 +188,6 @@ class Asking:
     ) -> Message | None:
         while True:
             while (client := self.client) is None:
-                trouble.text = trouble.text or self.connection_trouble
                 await self.linked.wait()
             trouble.text = "no answer"
             if headers or len(body) > self.max_payload:
@@ -216,7 +216,6 @@ class Asking:
                 return found
         with trio.move_on_at(until):
             for attempt in itertools.count(1):
-                trouble.text = trouble.text or self.connection_trouble or self.jetstream_trouble
                 await self.linked.wait()
                 with trio.move_on_after(patience):
                     await gate.wait()
@@ -225,6 +224,8 @@ class Asking:
                 if found is not None:
                     return found
                 await trio.sleep(_RETRY.delay(attempt, self._jitter()))
+        # What was never tried waited for the connection: how that is now is the reason, and not how it was at first.
+        trouble.text = trouble.text or self.connection_trouble or self.jetstream_trouble
         raise self._given_up(self._error_of(f"{what}: not done within {timeout:g} s", trouble))
 
     async def _try(self, once: _Once[_T], trouble: _Trouble) -> _T | None:

@@ -197,7 +197,7 @@ class Driver:
                 return await self._connect(server, credentials, max(left, _LEAST))
             except ConnectionLost as lost:
                 self._pool.troubled(server, trio.current_time())
-                troubles.append(f"{server}: {lost}" if len(servers) > 1 else str(lost))
+                troubles.append(f"{server}: {lost}")
         raise ConnectionLost("; ".join(sorted(troubles)))
 
     def _credentials(self) -> dict[str, str | None]:

@@ -25,7 +25,7 @@ __all__ = ["EmbeddedServer", "EmbeddedServers", "NatsServer", "ServerFailed", "S
 _LOOK, _SILENT_LOOKS = 2.0, 3
 #: Seconds that one that starts may do nothing at all; one that reads a large store takes longer, and has much to do.
 _IDLE_START = 30.0
-# For the first start: below the kernel's start timeout, which would end a server that does not answer without a word of why.
+# For the first start: below the kernel's start timeout, which would end a mute server without a word of why.
 _START_LIMIT = 25.0
 _STOP_GRACE = 4.0
 _KILL_GRACE = 1.0

@@ -19,7 +19,7 @@ from actors import _nats_binary, _nats_node, _nats_room, nats_server
 from actors.nats import NatsBus, NatsConnection, NatsSettings, bridge
 from actors.nats_server import EmbeddedServer, EmbeddedServers, NatsServer, find_binary
 from agentrt.kernel import ChildSpec, Event, EventStream, SupervisorSpec, TreeFailed, open_runtime
-from agentrt.ports import BatteryMissing, BucketSpec, Topology
+from agentrt.ports import BatteryMissing, BucketSpec, BusUnavailable, Topology
 
 MAX_STORE = 64 * 1024 * 1024
 
@@ -291,6 +291,19 @@ async def test_the_token_is_needed_and_is_nobody_else_s_to_read(tmp_path: Path):
         async with bridge(), open_runtime(root, seed=1):
             await until(lambda: "uthorization" in bus.checks()["nats_connected"][1])
             assert not bus.is_ready
+
+
+async def test_what_could_not_be_stored_says_which_server_is_not_there_and_why():
+    """The reason is that of the end of the wait: at its beginning nothing has been tried yet."""
+    bus = NatsBus(NatsSettings(url="nats://127.0.0.1:1"))
+    root = SupervisorSpec(id="agent", children=(ChildSpec(id="bus", factory=lambda: NatsConnection(bus)),))
+    said = r"not done within 2 s \(127\.0\.0\.1:1: .*Connect call failed"
+    with trio.fail_after(30):
+        async with bridge(), open_runtime(root, seed=1):
+            with pytest.raises(BusUnavailable, match=said):
+                await bus.store("newsroom.tasks.editor.normal", b"1", {}, msg_id="1", timeout=2.0)
+            with pytest.raises(BusUnavailable, match=said):
+                await bus.request("newsroom.anybody", b"1", timeout=2.0)
 
 
 def test_a_missing_binary_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
