@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
+import sys
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -28,8 +31,24 @@ COMMANDS = {
 }
 
 
+# A full disk is what an output may meet that is a file.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class _Group(TyperGroup):
     """Imports a command when it is asked for; ends one that cannot do what it should with a sentence and a code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            # One that belongs to a file has its name.
+            if error.errno not in _FULL or error.filename is not None:
+                raise
+            typer.echo(f"agentrt: the output cannot be written: {(error.strerror or str(error)).lower()}", err=True)
+            # What is still to be written fails again when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(exits.ExitCode.SYSTEM)
 
     def list_commands(self, _ctx: Any) -> list[str]:
         return list(COMMANDS)

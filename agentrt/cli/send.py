@@ -30,6 +30,7 @@ from agentrt.cli.common import (
 )
 from agentrt.cli.control import ask
 from agentrt.cli.exits import ExitCode, Failure
+from agentrt.cli.lately import said_lately
 from agentrt.cli.statedir import RunInfo, find_run
 from agentrt.config import Loaded, format_duration
 from agentrt.config.problems import did_you_mean
@@ -86,7 +87,7 @@ def send(
             if as_json:
                 print_json(stored)
             told = f"task {task.id} is stored and goes on, and has no outcome after {format_duration(timeout)}"
-            raise _no_outcome(told, task.id, loaded) from error
+            raise _no_outcome(told, task.id, loaded, agent) from error
         _show(outcome, as_json=as_json)
 
     run_async(_with_client, loaded, timeout, deliver)
@@ -232,11 +233,10 @@ def _show(outcome: Outcome, *, as_json: bool) -> None:
         raise Failure(_sentence(outcome), BY_STATUS[outcome.status])
 
 
-def _no_outcome(told: str, task: str, loaded: Loaded) -> Failure:
-    return Failure(
-        f"{told}; ask again with: agentrt outcome {task} --config {loaded.file}",
-        ExitCode.NO_OUTCOME,
-    )
+def _no_outcome(told: str, task: str, loaded: Loaded, agent: str | None = None) -> Failure:
+    known = said_lately(state_dir(loaded), task, agent)
+    again = f"ask again with: agentrt outcome {task} --config {loaded.file}"
+    return Failure(f"{told}{known}; {again}", ExitCode.NO_OUTCOME)
 
 
 def _sentence(outcome: Outcome) -> str:

@@ -16,7 +16,7 @@ import trio
 from agentrt.cli.control import open_control
 from agentrt.cli.exits import ExitCode, Failure
 from agentrt.cli.pictures import node_as_json, status_as_json
-from agentrt.cli.statedir import RunInfo, StateDir
+from agentrt.cli.statedir import EVENTS, RunInfo, StateDir
 from agentrt.cli.stopping import end_now
 from agentrt.config import Loaded
 from agentrt.fleet import Fleet, open_fleet
@@ -31,8 +31,6 @@ from agentrt.ops.observe import Observer
 from agentrt.ports import Json
 
 _log = structlog.get_logger()
-
-EVENTS = "events.jsonl"
 
 
 def leave_zombies(zombies: Sequence[Exit]) -> NoReturn:

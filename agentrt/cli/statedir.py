@@ -17,6 +17,7 @@ from agentrt.cli.exits import ExitCode, Failure
 
 LOCK = "lock"
 RUN = "run.json"
+EVENTS = "events.jsonl"
 # Another command that only looks whether a fleet runs holds the lock for an instant.
 _TRIES, _PAUSE = 10, 0.05
 

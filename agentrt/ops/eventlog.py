@@ -1,4 +1,4 @@
-"""The events of a fleet as JSON lines in a file, for ``agentrt why`` and for whoever comes after a crash."""
+"""The events of a fleet as JSON lines in a file, for whoever comes after a crash."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -235,6 +236,21 @@ def test_a_task_that_is_not_answered_ends_in_a_sentence_and_a_code(
     result = agentrt(fleet.folder, "send", agent, "{}", "--wait")
     assert sentence in result.stderr
     assert (result.returncode, result.stdout) == (code, "")
+
+
+def test_whoever_waits_for_the_next_attempt_is_told_how_the_last_one_failed(tmp_path: Path) -> None:
+    """It stands in the log of another terminal only, and the next attempt may be minutes away."""
+    with running(tmp_path, "broken", "late", deliveries=2) as run:
+        run.started()
+        failed = agentrt(tmp_path, "send", "broken", "1", "--wait", "--timeout", "4s")
+        assert failed.returncode == ExitCode.NO_OUTCOME
+        assert re.search(
+            r"; attempt 1 failed: ValueError: no idea; tried again in \d+ s; ask again with", failed.stderr
+        )
+        task = failed.stderr.rpartition("agentrt outcome ")[2].split()[0]
+        assert "attempt 1 failed: ValueError: no idea" in agentrt(tmp_path, "outcome", task, "--timeout", "1s").stderr
+        late = agentrt(tmp_path, "send", "late", "1", "--wait", "--timeout", "2s")
+        assert "; late is not ready: started: its start hook has not returned; ask again with" in late.stderr
 
 
 def test_whoever_waited_too_short_is_told_how_to_ask_again(fleet: Run) -> None:

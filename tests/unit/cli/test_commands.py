@@ -85,6 +85,18 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
     assert not {"trio", "rich", "structlog"} & set(loaded)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("args", [["--help"], ["check"], ["check", "--json"]], ids=" ".join)
+def test_an_output_that_cannot_be_written_is_a_sentence(folder: Path, args: list[str]) -> None:
+    """As where it goes to a file on a disk that is full."""
+    command = [sys.executable, "-m", "agentrt", *args]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ExitCode.SYSTEM == done.returncode
+    assert "agentrt: the output cannot be written: no space left on device\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_configuration_has_its_usual_name_where_none_is_given(folder: Path) -> None:
     """As every other command takes it."""
     assert call("check").output == call("check", "config.toml").output
