@@ -159,11 +159,11 @@ class Manager(Actor):
             delay = _START_BACKOFF.delay(tries, self.random.random())
             desk.failed_starts[member.name] = tries
             desk.start_at[member.name] = trio.current_time() + delay
-            self.emit("agent_start_failed", agent=member.name, reason=exit_.summary(), again_in=round(delay, 3))
+            self.emit("agent_start_failed", agent=member.name, reason=_why(exit_), again_in=round(delay, 3))
         else:
             desk.failed_starts.pop(member.name, None)
             # The end of its supervisor, told a moment ago, is what it is parked for.
-            why = exit_.summary()
+            why = _why(exit_)
             event = member.breaker.events.emit(
                 "agent_parked",
                 member.path,
@@ -177,3 +177,10 @@ class Manager(Actor):
     async def _reroute(self, member: Member, fallback: str, scope: trio.CancelScope) -> None:
         with scope:
             await reroute(self._desk.bus, self._desk.shared.names, member.name, fallback, self.emit)
+
+
+def _why(exit_: Exit) -> str:
+    """Say in a line what an agent ended of: a start that failed says only whose it was."""
+    while exit_.cause is not None and exit_.cause.type == StartFailed.__name__ and exit_.cause.exits:
+        exit_ = exit_.cause.exits[-1]
+    return exit_.summary()

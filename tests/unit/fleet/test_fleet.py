@@ -114,7 +114,9 @@ async def test_an_agent_that_does_not_start_holds_up_nobody(fleet_config: Config
         task = await fleet.send("editor", 1)
         assert "writer" == await fleet.ask("writer", 1, timeout=10)
         await trio.sleep(100)
-        assert "no desk" in fleet.events_of("agent_start_failed")[0].fields["reason"]
+        said = "fleet/agents/editor/host crashed (generation 1): ValueError: no desk"
+        assert said == fleet.events_of("agent_start_failed")[0].fields["reason"]
+        assert f"breaker open: {said}" == next(one.why for one in fleet.fleet.statuses() if one.name == "editor")
         assert "no desk" in fleet.events_of("agent_parked")[0].fields["report"]
         assert {"parked", "running"} == {one.state for one in fleet.fleet.statuses()}
         assert "editor" == (await fleet.outcome(task)).answer
