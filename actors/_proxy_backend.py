@@ -109,6 +109,16 @@ class Backend:
         """How its replicas are, for people."""
         return "; ".join(f"{replica.url}: {replica.state}" for replica in self.replicas)
 
+    def looked_at(self, replica: Replica, said: str, *, is_reachable: bool) -> None:
+        """Take note of how a replica is: by a look at it, or by what it answered a client."""
+        was, replica.is_reachable, replica.said = replica.is_reachable, is_reachable, said
+        if is_reachable and was is False:
+            self.report("proxy_replica_up", {"replica": replica.url})
+            # It deserves a request, however long its breaker would have waited.
+            replica.gate.hint()
+        elif not is_reachable and was is not False:
+            self.report("proxy_replica_lost", {"replica": replica.url, "reason": said})
+
     def order(self, home: int | None) -> tuple[int, ...]:
         """Return the places of its replicas in the order to try them."""
         loads = [ReplicaLoad(replica.is_usable, replica.in_flight) for replica in self.replicas]

@@ -274,6 +274,9 @@ class _Call:
         )
         self._open = (answer, replica)
         replica.in_flight += 1
+        if replica.is_reachable is False and answer.status not in _PASSING:
+            # Sooner than the next look at it.
+            self._backend.looked_at(replica, f"answers ({answer.status})", is_reachable=True)
         return await self._take(answer, place, session)
 
     # Its answer

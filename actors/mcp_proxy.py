@@ -96,21 +96,12 @@ class BackendWatch(Actor):
                 answer = await client.open("OPTIONS", replica.url, connect_timeout=limit)
                 await answer.aclose()
                 is_there = answer.status not in _ABSENT
-                self._found(replica, f"answers ({answer.status})", is_reachable=is_there)
+                self._backend.looked_at(replica, f"answers ({answer.status})", is_reachable=is_there)
                 return
             failure = classify_network(Phase.WAITING, f"no answer within {limit:g} s", is_timeout=True)
         except CallFailed as error:
             failure = error.failure
-        self._found(replica, failure.reason, is_reachable=False)
-
-    def _found(self, replica: Replica, said: str, *, is_reachable: bool) -> None:
-        was, replica.is_reachable, replica.said = replica.is_reachable, is_reachable, said
-        if is_reachable and was is False:
-            self._report("proxy_replica_up", {"replica": replica.url})
-            # It deserves a request, however long its breaker would have waited.
-            replica.gate.hint()
-        elif not is_reachable and was is not False:
-            self._report("proxy_replica_lost", {"replica": replica.url, "reason": said})
+        self._backend.looked_at(replica, failure.reason, is_reachable=False)
 
     def _report(self, kind: str, fields: Mapping[str, Any]) -> None:
         self._desk.metrics.acted(self._backend, kind)

@@ -433,6 +433,21 @@ async def test_a_server_that_comes_back_is_found_by_a_look_at_it(web):
         assert {"proxy_replica_lost", "proxy_replica_up"} <= set(world.kinds())
 
 
+async def test_a_server_that_answered_a_client_is_ready_before_the_next_look_at_it(web):
+    """A look comes once in a while, and what it found then is not how it is now."""
+    await web.start()
+    async with proxied({"web": {"url": [web.url]}}, proxy={"check_interval": "1h", "retries": 0}) as world:
+        backend = world.proxy.desk.backends[0]
+        await until(lambda: backend.replicas[0].is_reachable)
+        await world.initialize()
+        backend.looked_at(backend.replicas[0], "refused", is_reachable=False)
+        assert 503 == (await world.client.get(world.url("/health/ready"))).status_code
+        assert 200 == (await world.do("answer")).status_code
+        ready = await world.client.get(world.url("/health/ready"))
+        assert (200, f"{web.url}: answers (200)") == (ready.status_code, ready.json()["checks"]["web"]["reason"])
+        assert "proxy_replica_up" in world.kinds()
+
+
 async def test_sessions_stay_with_their_replica_and_move_when_it_dies(web, other):
     """Each call of a session is the same server's; when that is gone, the session is made anew on the other one."""
     await web.start()
