@@ -128,7 +128,11 @@ def _fallbacks(config: Config) -> Iterator[Fault]:
             yield Fault(path, f"an agent cannot be its own {path[-1]}", "name another agent, or leave it out")
         else:
             message = f"the fallbacks form a cycle: {' -> '.join([*ring, start])}"
-            yield Fault(path, message, "leave one of them out")
+            managed = any(config.agents[Name(name)].fallback is None for name in ring)
+            hint = (
+                "name another fallback: where there is none it is the manager" if managed else "leave one of them out"
+            )
+            yield Fault(path, message, hint)
 
 
 def _way(config: Config, start: Name) -> Iterator[Name]:

@@ -172,7 +172,7 @@ def _array(cls: Any, converter: BaseConverter) -> Callable[[Any, Any], Any]:
     elements: Any = types.GenericAlias(list, get_args(cls)[:1])
 
     def structure_array(raw: Any, _: Any) -> tuple[Any, ...]:
-        _expect(list, "an array", raw)
+        _expect(list, "an array", raw, 'write it in brackets, like ["one", "two"]')
         return tuple(converter.structure(raw, elements))
 
     return structure_array

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from agentrt.agent import Agent, TaskFailed
+from agentrt.agent import Agent, NoOutcome, TaskFailed
 from agentrt.config import Loaded, load, servers_of
 from agentrt.fleet import Batteries, Fleet, open_fleet
 from agentrt.fleet.workspace import Workspace
@@ -55,8 +55,14 @@ class FleetUnderTest:
         return task
 
     async def outcome(self, task: str, timeout: float = 3600.0) -> Outcome:
-        """Wait for a task's outcome."""
-        return await self.fleet.client.outcome(task, timeout)
+        """Wait for a task's outcome; where there is none, the error says which agents are not ready, and why."""
+        try:
+            return await self.fleet.client.outcome(task, timeout)
+        except NoOutcome as error:
+            for status in self.fleet.statuses():
+                if not status.ready:
+                    error.add_note(f"{status.name} is not ready: {status.why}")
+            raise
 
     def events_of(self, kind: str) -> list[Event]:
         """Give the events of one kind, oldest first."""

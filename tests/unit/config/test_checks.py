@@ -218,6 +218,17 @@ def test_what_just_fits_is_taken(load_more, text):
     assert load_more(text).config.schema == 1
 
 
+def test_a_cycle_of_managers_says_what_managers_have_to_do_with_it(mistakes_in):
+    """Nobody wrote the word fallback."""
+    said = mistakes_in('[agents.b]\nclass = "n:B"\nmanager = "c"\n[agents.c]\nclass = "n:C"\nmanager = "b"')
+    assert said == [
+        (
+            "config.toml:8: agents.b.manager: the fallbacks form a cycle: b -> c -> b; "
+            "name another fallback: where there is none it is the manager"
+        )
+    ]
+
+
 def test_a_cycle_of_fallbacks_is_named_once(mistakes_in):
     """An agent whose fallback leads into a cycle is not part of it, and two cycles are two mistakes."""
     text = """\

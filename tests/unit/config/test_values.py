@@ -46,7 +46,10 @@ KEYS = (
         ("critical = 1", "6: agents.editor.critical: expected true or false, got an integer"),
         ("max_concurrent_tasks = true", "6: agents.editor.max_concurrent_tasks: expected an integer, got a boolean"),
         ("max_concurrent_tasks = 1.5", "6: agents.editor.max_concurrent_tasks: expected an integer, got a float"),
-        ('mcp = "archive"', "6: agents.editor.mcp: expected an array, got a string"),
+        (
+            'mcp = "archive"',
+            '6: agents.editor.mcp: expected an array, got a string; write it in brackets, like ["one", "two"]',
+        ),
         ("mcp = [\n'a-b',\n1]", "8: agents.editor.mcp[1]: expected a name as a string, got an integer"),
         ("options = 1979-05-27", "6: agents.editor.options: expected a table, got a date"),
         (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from agentrt import Agent, Status, Task, TaskFailed, ToolError, load
+from agentrt import Agent, NoOutcome, Status, Task, TaskFailed, ToolError, load
 from agentrt.ports import BusRefused, PermissionDenied
 from agentrt.testing import InProcessSession, fleet_under_test
 
@@ -52,6 +52,16 @@ def editor(acting: Acting) -> dict[str, type[Agent]]:
 
 
 # The fleet
+
+
+async def test_a_task_that_nobody_took_says_who_was_not_ready(config: Path, editor: Any, autojump_clock: Clock):
+    """As while a fault is on: an hour without an outcome, and no word of why, is a riddle."""
+    async with fleet_under_test(config, tools={"archive": Archive()}, classes=editor) as fleet:
+        async with fleet.chaos.disconnect("editor"):
+            with pytest.raises(NoOutcome) as caught:
+                await fleet.ask("editor", "a", timeout=60)
+            assert any(note.startswith("editor is not ready: nats_connected: ") for note in caught.value.__notes__)
+        assert ["a"] == await fleet.ask("editor", "a")
 
 
 async def test_a_fleet_lives_in_a_test(config: Path, editor: Any, autojump_clock: Clock):
