@@ -162,6 +162,7 @@ class Settler:
         event = self._emit(
             "task_attempt_failed",
             task=task.id,
+            conversation=task.conversation,
             type=task.type,
             attempt=task.attempt,
             exit=exit_.kind.value,

@@ -17,7 +17,9 @@ _TAIL = 1024 * 1024
 
 
 def said_lately(state_dir: Path, task: str, agent: str | None = None) -> str:
-    """Say how the last attempt of a task failed and what keeps its agent from working; empty where nothing is known.
+    """Say how the last attempt failed and what keeps the agent from working; empty where nothing is known.
+
+    The attempt is the task's own, or one of what other agents were asked for its sake.
 
     Args:
         state_dir: The fleet's state directory. A fleet on another machine has none here.
@@ -30,8 +32,9 @@ def said_lately(state_dir: Path, task: str, agent: str | None = None) -> str:
 def _attempt(state_dir: Path, task: str) -> str:
     for event in _backwards(state_dir / EVENTS):
         fields = event.get("fields") or {}
-        if fields.get("task") == task and event.get("kind") == "task_attempt_failed":
-            failed = f"attempt {fields['attempt']} failed: {fields['reason']}"
+        if event.get("kind") == "task_attempt_failed" and task in {fields.get("task"), fields.get("conversation")}:
+            whose = "" if fields["task"] == task else f"{event['path'].split('/')[-2]}: "
+            failed = f"{whose}attempt {fields['attempt']} failed: {fields['reason']}"
             if fields["again_in"] is None:
                 return failed
             since = datetime.now(UTC) - datetime.fromisoformat(event["wall"])

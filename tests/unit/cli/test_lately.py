@@ -18,8 +18,9 @@ def told(folder: Path, *events: tuple[str, dict[str, Any]]) -> None:
     log.close()
 
 
-def failed(task: str, attempt: int, reason: str, again_in: float | None) -> tuple[str, dict[str, Any]]:
-    return "task_attempt_failed", {"task": task, "attempt": attempt, "reason": reason, "again_in": again_in}
+def failed(task: str, attempt: int, reason: str, again_in: float | None, root: str = "") -> tuple[str, dict[str, Any]]:
+    what = {"task": task, "conversation": root or task, "attempt": attempt, "reason": reason, "again_in": again_in}
+    return "task_attempt_failed", what
 
 
 def test_the_last_attempt_of_that_task_is_told(tmp_path: Path) -> None:
@@ -28,6 +29,12 @@ def test_the_last_attempt_of_that_task_is_told(tmp_path: Path) -> None:
     assert said_lately(tmp_path, "a").startswith("; attempt 2 failed: still no; tried again in ")
     assert "; attempt 1 failed: other; tried again in 0 s" == said_lately(tmp_path, "b")
     assert "" == said_lately(tmp_path, "c")
+
+
+def test_an_agent_that_was_asked_for_its_sake_is_told_by_name(tmp_path: Path) -> None:
+    """What a person waits for may wait for another agent, whose attempt it is that failed."""
+    told(tmp_path, failed("b", 1, "no", 0, root="a"))
+    assert "; editor: attempt 1 failed: no; tried again in 0 s" == said_lately(tmp_path, "a")
 
 
 def test_the_last_of_all_attempts_is_followed_by_none(tmp_path: Path) -> None:
