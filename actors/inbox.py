@@ -66,6 +66,8 @@ class Inbox(Actor):
         self._idle = trio.Event()
         self._taking: Delivery | None = None
         self._is_idle = False
+        #: A task raised what ends the whole run, which is about to reach this inbox too.
+        self._run_ends = False
 
     async def on_start(self) -> None:
         """Go on with what is in hand."""
@@ -115,6 +117,9 @@ class Inbox(Actor):
         """Wait until a task may be taken; give back what is held here where that takes long."""
         began = trio.current_time()
         while True:
+            if self._run_ends:
+                # What is given back now is for the next run; taken again here, it would end that way again at once.
+                await trio.sleep_forever()
             await self._setup.book.wait_room()
             closed = self._setup.admission.closed()
             if closed is None and not self._setup.unready():
@@ -231,7 +236,9 @@ class Inbox(Actor):
     async def _see_through(self, entry: Entry) -> None:
         """Have the task done and settle it, however it ends."""
         try:
-            await self._settler.settle(entry, await self._work(entry))
+            exit_ = await self._work(entry)
+            self._run_ends = self._run_ends or exit_.ends_run
+            await self._settler.settle(entry, exit_)
         except _NOT_BEGUN:
             self._setup.admission.released(entry.task.id)
             await self._settler.give_back(entry, _SOON)

@@ -16,6 +16,7 @@ import trio
 
 from actors import _memory_broker
 from actors._memory_consumer import MemoryDelivery
+from actors.registry import Registrar
 from agentrt import Agent, Status, Task, TaskFailed, TaskRefused
 from agentrt.agent import NoOutcome
 from agentrt.kernel import Actor, ChildSpec, Refusal, Restart, RestartChild, StartChild, TerminateChild
@@ -854,6 +855,32 @@ async def test_a_task_that_is_cut_off_for_ever_is_a_dead_letter_in_the_end(
         dead, runs = fleet.events_of("task_dead_lettered"), runs + 1
     assert [(task, "process_died")] == [(event.fields["task"], event.fields["why"]) for event in dead]
     assert 16 + 4 + 1 == runs
+
+
+async def test_a_task_that_ends_the_run_is_left_to_the_next_one(
+    fleet_config: Config, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    """Given back once; taken again while others stop first, it would be refused as one that goes in circles."""
+    began: list[float] = []
+
+    class Editor(Agent):
+        async def handle(self, task: Task) -> Any:
+            began.append(trio.current_time())
+            raise KeyboardInterrupt
+
+    async def stop_slowly(_registrar: Registrar) -> None:
+        await trio.sleep(3)
+
+    monkeypatch.setattr(Registrar, "on_stop", stop_slowly)
+    events: list[Any] = []
+    with pytest.raises(KeyboardInterrupt):
+        async with fleet_under_test(fleet_config(editor=""), classes={"editor": Editor}) as fleet:
+            events = fleet.events
+            await trio.sleep(1)
+            await fleet.send("editor", 1)
+            await trio.sleep_forever()
+    assert ["fleet/agents/editor/inbox"] == [event.path for event in events if event.kind == "task_handed_on"]
+    assert 1 == len(began)
 
 
 async def test_a_delivery_that_the_bus_has_forgotten_does_not_hold_up_the_inbox(
