@@ -56,7 +56,8 @@ def decode(frame: bytes) -> Publish:
 def read_headers(block: bytes) -> dict[str, str]:
     """Read a block of headers, an inline status under :data:`STATUS` among them.
 
-    A name that is no ASCII word is left out, and what is no UTF-8 in a value is replaced. A value keeps its blanks.
+    A name that is no ASCII word is left out, and what is no UTF-8 in a value is replaced. Blanks around a value are
+    nobody's: not every client keeps them.
 
     Raises:
         ValueError: It is none.
@@ -74,5 +75,5 @@ def read_headers(block: bytes) -> dict[str, str]:
         name, is_header, value = line.partition(":")
         name = name.strip()
         if is_header and name and name.isascii() and not any(c.isspace() for c in name):
-            found[name] = value.removeprefix(" ")
+            found[name] = value.strip()
     return found

@@ -23,8 +23,8 @@ class PublicWire:
     What it cannot do as well: an error of the server that is not about permissions ends the connection, and its
     reason is all that is known; a read loop that died is found by the probe; a handshake that stopped half-way is
     given up, and why one was refused is not always known; a discarded connection to a peer that reads nothing keeps
-    its socket, and a task for each subscription, until the system gives it up; blanks around the value of a header
-    are lost, and an empty message with a header ``Status`` is taken for the server's own word.
+    its socket, and a task for each subscription, until the system gives it up; an empty message with a header
+    ``Status`` is taken for the server's own word.
 
     Args:
         nc: The client object.

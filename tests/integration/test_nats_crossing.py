@@ -73,7 +73,7 @@ async def test_a_request_at_the_moment_of_a_loss_is_asked_on_the_next_connection
 
 async def test_an_answer_with_a_status_of_its_own_is_no_word_of_the_server(nats_server: Server, run_bus: Run):
     """Who answers may call a header as the library calls what stands on the server's own line."""
-    said = {"Status": "503", "Blanks": " kept "}
+    said = {"Status": "503", "Other": "kept"}
     with trio.fail_after(30):
         async with run_bus(nats_server, is_public=False) as running, running.bus.subscribe("svc") as asked:
             await ready(running.bus)

@@ -15,9 +15,9 @@ VALUES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\
 
 @given(WORDS, st.binary(max_size=40), st.dictionaries(WORDS, VALUES, max_size=3), WORDS | st.just(""))
 def test_a_frame_says_what_was_to_be_published(subject: str, body: bytes, headers: dict[str, str], reply: str):
-    """Whatever is in the body; and a message without headers is written as the library writes it."""
+    """Whatever is in the body, but for blanks around a header; one without headers is written as the library does."""
     frame = encode(subject, body, headers, reply)
-    assert (subject, reply, body, headers) == decode(frame)
+    assert (subject, reply, body, {name: value.strip() for name, value in headers.items()}) == decode(frame)
     assert command.pub_cmd(subject, reply, body) == encode(subject, body, None, reply)
 
 
@@ -28,7 +28,7 @@ def test_a_frame_says_what_was_to_be_published(subject: str, body: bytes, header
         (b"NATS/1.0\r\n\r\n", {}),
         (b"NATS/1.0\r\nA: b\r\nC:d\r\n\r\n", {"A": "b", "C": "d"}),
         (b"NATS/1.0\r\nA: b: c\r\n\r\n", {"A": "b: c"}),
-        (b"NATS/1.0\r\nA:  b \r\n\r\n", {"A": " b "}),
+        (b"NATS/1.0\r\nA:  b \r\n\r\n", {"A": "b"}),
         (b"NATS/1.0 503\r\n\r\n", {STATUS: "503"}),
         (b"NATS/1.0 409 Consumer Deleted\r\n\r\n", {STATUS: "409"}),
         (b"NATS/1.0 100 Idle\r\nNats-Last: 7\r\n\r\n", {STATUS: "100", "Nats-Last": "7"}),
