@@ -294,8 +294,13 @@ class SupervisorModel:
         record.is_forgotten |= forget
         if record.status in FINAL:
             self._retire(record, now, record.status)
-        elif record.status not in LIVES and not record.may_have_been_started and record.due != now:
+        elif record.status in LIVES:
+            return
+        elif record.due > now + ROUNDED or (record.due != now and not record.may_have_been_started):
             self._retire(record, now, Status.DOWN)
+        elif record.status is Status.WAITING:
+            # Where it lives, its end will be seen; where it does not, it is away no longer, and nothing says so.
+            self.is_unsure = True
 
     def asked_to_restart(self, record: Record, now: float) -> None:
         """Take that it was asked to restart a child."""
