@@ -23,6 +23,8 @@ _LEAST_GAP = 0.1
 _REASONS = 8
 # What is cancelled gets so much longer before its client is given up without it, and before that is told.
 _GRACE, _STUCK_AFTER = 0.1, 1.0
+# Seconds that a wake may come late before the process is taken to have stood, or its loop to have been held.
+_LATE = 0.5
 _CANCELLED = "its tasks were cancelled"
 _STUCK = "what was cancelled goes on, and no other client is made until it ends"
 _YIELD = "give its calls a timeout of their own, or run them in a thread that may be abandoned"
@@ -89,8 +91,14 @@ class Ending:
 
     async def keep_time(self) -> None:
         """Wait until it ended; see that it does when it is due, whatever else hangs."""
-        with self._patience:
-            await self.wait()
+        while self.end is None:
+            with self._patience:
+                await self.wait()
+            now, due = trio.current_time(), self._patience.deadline
+            if self.end is not None or 0 <= now - due <= _LATE:
+                break
+            # Nobody could listen; who probes has put it off already, or will at once.
+            self._patience = trio.CancelScope(deadline=max(due, now + _LATE))
         self.tell(End(self._overdue))
 
 
@@ -269,11 +277,16 @@ class ClientDriver(Generic[C]):
         unanswered = f"no probe was answered for {settings.probe_limit:g} s"
         # One that does not even end when it is cancelled, as in a thread, is no answer either.
         ending.extend(due + _GRACE, f"{unanswered} (the last one does not end)")
+        wake = trio.current_time()
         while True:
             sent = trio.current_time()
+            due += _stood(health, wake, sent)
+            ending.extend(due + _GRACE)
             health.sent(sent)
-            trouble = await self._probe_once(client, ending, min(settings.probe_timeout, due - sent))
+            timeout = max(0.0, min(settings.probe_timeout, due - sent))
+            trouble = await self._probe_once(client, ending, timeout)
             now = trio.current_time()
+            due += _stood(health, sent + timeout, now)
             if not trouble:
                 health.answered(now)
                 due = now + settings.probe_limit
@@ -286,12 +299,13 @@ class ClientDriver(Generic[C]):
             self._judged(trouble)
             # Nearer the limit more closely, so that a library that comes back just before it is seen to.
             soon = math.inf if not trouble else now + max(_LEAST_GAP, (due - now) / 2)
-            await trio.sleep_until(min(sent + settings.probe_interval, soon))
+            wake = min(sent + settings.probe_interval, soon)
+            await trio.sleep_until(wake)
 
     async def _probe_once(self, client: C, ending: Ending, timeout: float) -> str:
         """Probe; return what is wrong, or nothing."""
         try:
-            with trio.move_on_after(max(0.0, timeout)):
+            with trio.move_on_after(timeout):
                 await self.client.adapter.probe(client)
                 return ""
         except ConnectionEnded as ended:
@@ -326,6 +340,15 @@ async def _hold(ending: Ending, *, task_status: trio.TaskStatus[trio.Nursery]) -
     # A library may also cancel the nursery that its tasks are in.
     if not ending.is_released:
         ending.tell(End(_CANCELLED))
+
+
+def _stood(health: ProbeHealth, planned: float, now: float) -> float:
+    """Return for how long nobody could listen, where that is why it is later now than was planned."""
+    late = now - planned
+    if late <= _LATE:
+        return 0.0
+    health.stood(now, late)
+    return late
 
 
 def describe(error: BaseException) -> str:

@@ -167,6 +167,24 @@ async def test_a_client_that_does_not_answer_is_thrown_away_at_the_limit(autojum
         assert world.managed.statistics().probes_failed >= 1
 
 
+@pytest.mark.parametrize("begins", [0.5, 1.9, 2.0])
+async def test_silence_counts_only_while_somebody_listens(begins: float, mock_clock: Clock):
+    """A process that stood for longer than the limit keeps its client, and one that is dead is found after it."""
+    async with running() as world:
+        await world.managed.wait_ready()
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(begins)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(30.0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert 1 == world.managed.client_nowait().number
+        world.managed.client_nowait().answers = False
+        for _ in range(60):
+            mock_clock.jump(0.1)
+            await trio.testing.wait_all_tasks_blocked()
+        assert "no probe was answered" in world.one("connection_lost").fields["reason"]
+
+
 async def test_a_library_that_reconnects_by_itself_is_left_alone(autojump_clock: Clock):
     """Until the limit: it is not ready meanwhile, and the same object serves on."""
     async with running(ToyAdapter(patience=0.5), probe_interval=1) as world:
