@@ -258,7 +258,7 @@ async def test_a_server_that_never_answers_is_told_with_where_it_was_asked(
     """As where loopback is down: else only the kernel's start timeout would end it, which knows no reason."""
     monkeypatch.setattr(nats_server, "_START_LIMIT", 0.5)
     server = one_server(tmp_path)
-    said = rf"runs \(pid \d+\) and did not answer at nats://127.0.0.1:{server.port} for 0.5 s: .*Server is ready"
+    said = rf"runs \(pid \d+\) and did not answer at nats://127.0.0.1:{server.port} for 0.5 s: \[\d+\] .* \[INF\] "
     monkeypatch.setattr(server, "answers", _never)
     root = SupervisorSpec(id="fleet", children=(ChildSpec(id="server", factory=lambda: NatsServer(server)),))
     with trio.fail_after(30), pytest.raises(TreeFailed, match=said):
