@@ -30,6 +30,7 @@ _STYLES = {
     "waiting": "yellow",
     "half_open": "yellow",
     "not ready": "yellow",
+    "degraded": "yellow",
     "down": "red",
     "parked": "red",
     "open": "red",
@@ -108,8 +109,9 @@ def servers_table(servers: Iterable[Mapping[str, Any]]) -> RenderableType:
     for column in ("SERVER", "STATE", "URL", "WHY"):
         table.add_column(column, no_wrap=column != "WHY")
     for server in servers:
-        state = _coloured("running" if server["is_running"] else "down")
-        table.add_row(shown(server["name"]), state, shown(server["url"]), shown(server["reason"]))
+        # One that has a process and cannot store may serve all else.
+        state = "running" if server["is_running"] else "down" if server["pid"] is None else "degraded"
+        table.add_row(shown(server["name"]), _coloured(state), shown(server["url"]), shown(server["reason"]))
     return table
 
 

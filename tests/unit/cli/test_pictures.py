@@ -10,7 +10,7 @@ import attrs
 import pytest
 from rich.console import Console
 
-from agentrt.cli.pictures import actors_tree, age, agents_table, node_as_json, plain, status_as_json
+from agentrt.cli.pictures import actors_tree, age, agents_table, node_as_json, plain, servers_table, status_as_json
 from agentrt.fleet import AgentStatus
 from agentrt.kernel import Cause, Exit, ExitKind, Node
 
@@ -121,3 +121,12 @@ def test_a_reason_that_holds_a_secret_shows_none() -> None:
     """It may be what somebody's library said, with the URL that it could not reach."""
     status = attrs.evolve(EDITOR, why="connection:queue: OSError: cannot reach amqp://me:hunter2@host")
     assert "connection:queue: OSError: cannot reach amqp://***@host" == status_as_json(status)["why"]
+
+
+@pytest.mark.parametrize(
+    ("is_running", "pid", "state"), [(True, 7, "running"), (False, 7, "degraded"), (False, None, "down")]
+)
+def test_a_server_that_lives_and_cannot_store_is_not_called_down(*, is_running: bool, pid: int | None, state: str):
+    """It may serve all else; why it cannot stands behind it."""
+    server = {"name": "nats-server", "url": "nats://h", "is_running": is_running, "pid": pid, "reason": "the disk"}
+    assert ["nats-server", state, "nats://h", "the", "disk"] == drawn(servers_table([server])).splitlines()[1].split()
