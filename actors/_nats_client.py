@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import logging
 import math
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,6 +22,7 @@ import trio_asyncio
 from nats.aio.client import Client, RawCredentials
 from nats.errors import StaleConnectionError
 
+from actors._dial import dial
 from actors._flag import Flag
 from actors._nats_complaints import Complaints, Denied, explain
 from actors._nats_frames import Message, encode
@@ -40,8 +42,6 @@ _NEVER = 365 * 86400
 _DISCARD_DEADLINE = 2.0
 # Names that are looked up at once, and those that nobody waits for any more.
 _LOOKUPS = 16
-# Seconds after which the next address of a name is tried beside the one before (RFC 8305).
-_NEXT_ADDRESS = 0.25
 
 
 # trio-asyncio has no types.
@@ -64,9 +64,32 @@ async def bridge() -> AsyncIterator[None]:
         loop.set_exception_handler(_log_asyncio_error)
         loop.set_default_executor(_Resolver(max_workers=_LOOKUPS))
         # Else the first address that swallows what is sent there would have each attempt to itself.
-        loop.create_connection = partial(loop.create_connection, happy_eyeballs_delay=_NEXT_ADDRESS)
+        loop.create_connection = partial(_create_connection, loop, loop.create_connection)
         async with open_shared():
             yield
+
+
+async def _create_connection(
+    loop: asyncio.AbstractEventLoop,
+    plain: Callable[..., Any],
+    protocol: Any,
+    host: str | None = None,
+    port: int | None = None,
+    **options: Any,
+) -> Any:
+    """Connect as asyncio's loop does, to whichever address of *host* answers."""
+    if host is None or port is None:
+        return await plain(protocol, host, port, **options)
+    made: list[socket.socket] = []
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        await trio_asyncio.trio_as_aio(dial)(found, made)
+        if options.get("ssl"):
+            options.setdefault("server_hostname", host)
+        return await plain(protocol, sock=made.pop(), **options)
+    finally:
+        for one in made:
+            one.close()
 
 
 def _log_asyncio_error(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
