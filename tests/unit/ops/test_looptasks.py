@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import trio
 from kernel_kit import Actor, hang, loop, open_runtime, probe, quiet, tree
@@ -39,8 +40,15 @@ async def test_the_task_that_runs_is_found_from_another_thread() -> None:
 
 async def test_while_no_task_runs_none_is_found() -> None:
     """The loop is between two steps, or waits."""
-    here = Loop.current()
-    assert await trio.to_thread.run_sync(here.running) is None
+    here, patience = Loop.current(), time.monotonic() + 20
+
+    def once_nothing_runs() -> object:
+        # This task may not have left its step yet.
+        while (task := here.running()) is not None and time.monotonic() < patience:
+            time.sleep(0.001)
+        return task
+
+    assert await trio.to_thread.run_sync(once_nothing_runs) is None
 
 
 async def test_a_task_is_named_with_its_actor(autojump_clock) -> None:
