@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Most of what takes long waits for something, so there are more workers than cores.
-WORKERS ?= 8
+WORKERS ?= 6
 # flake8-async finds what ruff does not: the optional rules about checkpoints are left out, because a handler without
 # one is fine; ASYNC109, because a timeout here is a deadline of the operation, not of the task; and ASYNC124, because
 # functions of one type may be async for the sake of the others.
