@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import attrs
 import trio
@@ -36,7 +36,6 @@ _WRONG_LAST = frozenset({10071, 10164})
 _NOWHERE = "agentrt-stores-nothing-here"
 
 _UNAVAILABLE = 503
-_OLD_ACK_TOKENS = 9
 # Seconds after which the replicas of a leader that is not heard of elect another (nats-server's shortest election
 # timeout). It takes itself for the leader for 20 s more (seen in 2.15.1), and gets nothing agreed on.
 _NOT_HEARD = 4.0
@@ -378,31 +377,3 @@ def read_stored(found: dict[str, Any]) -> Stored:
     body = base64.b64decode(message.get("data", ""))
     headers = read_headers(base64.b64decode(message.get("hdrs", "")))
     return Stored(message["seq"], BusMessage(message["subject"], body, headers))
-
-
-class Origin(NamedTuple):
-    """What the reply subject of a delivery says about it; a tuple, because one is made for each that comes."""
-
-    attempt: int
-    sequence: int
-
-
-def read_origin(reply: str) -> Origin | None:
-    """Read ``$JS.ACK...``, in the old form and in the one with a domain; None where it is none."""
-    if not reply.startswith("$JS.ACK."):
-        return None
-    tokens = reply.split(".")
-    # $JS.ACK.[domain.account.]stream.consumer.delivered.sequence.consumer_sequence.time.pending[.token]
-    start = 4 if len(tokens) == _OLD_ACK_TOKENS else 6
-    return Origin(int(tokens[start]), int(tokens[start + 1]))
-
-
-def delivery_number(reply: str) -> int:
-    """Return which of its consumer's deliveries it is that is settled on *reply*; counts from 1."""
-    tokens = reply.split(".")
-    return int(tokens[(4 if len(tokens) == _OLD_ACK_TOKENS else 6) + 2])
-
-
-def nak(delay: float) -> bytes:
-    """Return the body that asks for a redelivery after *delay* seconds."""
-    return b"-NAK " + json.dumps({"delay": _nanoseconds(delay)}).encode() if delay > 0 else b"-NAK"

@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from actors import _jetstream as jetstream
+from actors._deliveries import nak, read_origin
 from actors._nats_client import NatsClient
 from actors._nats_frames import Message
 from actors._nats_settling import Settling, Term
@@ -57,7 +58,7 @@ class NatsDelivery:
 
     async def nak(self, delay: float = 0.0) -> None:
         """Ask for it again after *delay* seconds."""
-        await self._settling.confirm(self._term, self.reply, jetstream.nak(delay))
+        await self._settling.confirm(self._term, self.reply, nak(delay))
 
     async def term(self, reason: str) -> None:
         """Take it out of the stream without having done it; the server's advisory names *reason*."""
@@ -193,7 +194,7 @@ class PullConsumer:
         self._held.clear()
 
     def _give_back(self, delivery: NatsDelivery) -> None:
-        self._settling.say(delivery._term, delivery.reply, jetstream.nak(0.0))  # noqa: SLF001 - of this module.
+        self._settling.say(delivery._term, delivery.reply, nak(0.0))  # noqa: SLF001 - of this module.
 
     def _ask_for_more(self) -> None:
         client = self._client
@@ -210,7 +211,7 @@ class PullConsumer:
 
     def _on_message(self, message: Message) -> None:
         subject, reply, body, headers = message
-        origin = jetstream.read_origin(reply)
+        origin = read_origin(reply)
         if origin is None:
             self._pull_ended(message)
             return

@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from actors import _jetstream as jetstream
+from actors._deliveries import delivery_number
 from actors._flag import Flag
 from actors._nats_asking import Asking
 from actors._nats_client import NatsClient
@@ -107,7 +108,7 @@ class Settling(Asking):
             BusUnavailable: It was not confirmed; the message may come again.
         """
         silent = 0
-        number = jetstream.delivery_number(reply)
+        number = delivery_number(reply)
 
         async def once(client: NatsClient, _due: float) -> bool:
             nonlocal silent
