@@ -15,6 +15,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 import trio
@@ -77,8 +78,8 @@ async def _create_connection(
     port: int | None = None,
     **options: Any,
 ) -> Any:
-    """Connect as asyncio's loop does, to whichever address of *host* answers."""
-    if host is None or port is None:
+    """Connect as asyncio's loop does; where *host* is a name, to whichever of its addresses answers."""
+    if host is None or port is None or _is_address(host):
         return await plain(protocol, host, port, **options)
     made: list[socket.socket] = []
     try:
@@ -90,6 +91,14 @@ async def _create_connection(
     finally:
         for one in made:
             one.close()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _log_asyncio_error(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
