@@ -248,7 +248,7 @@ def test_whoever_waits_for_the_next_attempt_is_told_how_the_last_one_failed(tmp_
             r"; attempt 1 failed: ValueError: no idea; tried again in \d+ s; ask again with", failed.stderr
         )
         task = failed.stderr.rpartition("agentrt outcome ")[2].split()[0]
-        assert "attempt 1 failed: ValueError: no idea" in agentrt(tmp_path, "outcome", task, "--timeout", "1s").stderr
+        assert "attempt 1 failed: ValueError: no idea" in agentrt(tmp_path, "outcome", task, "--timeout", "8s").stderr
         late = agentrt(tmp_path, "send", "late", "1", "--wait", "--timeout", "2s")
         assert "; late is not ready: started: its start hook has not returned; ask again with" in late.stderr
 

@@ -234,7 +234,8 @@ async def test_a_server_that_is_too_large_is_replaced_when_its_call_is_done(mark
     async with guarded(mark, tmp_path, "--memory-limit", "80MiB") as client:
         await client.initialize()
         await client.call("hoard", mib=100)
-        assert client.status()["state"] == "ready"
+        # Its file is written a moment after the answer.
+        await until(lambda: client.status()["state"] == "ready")
 
 
 async def test_a_server_is_replaced_when_it_is_old(mark, tmp_path):
