@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from agentrt.policy import Health, Pace, ProbeHealth, Setback
+from agentrt.policy.probe import LATENESS
 from agentrt.ports import ConnectionEnded
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ _LEAST_GAP = 0.1
 _REASONS = 8
 # What is cancelled gets so much longer before its client is given up without it, and before that is told.
 _GRACE, _STUCK_AFTER = 0.1, 1.0
-# Seconds that a wake may come late before the process is taken to have stood, or its loop to have been held.
-_LATE = 0.5
 _CANCELLED = "its tasks were cancelled"
 _STUCK = "what was cancelled goes on, and no other client is made until it ends"
 _YIELD = "give its calls a timeout of their own, or run them in a thread that may be abandoned"
@@ -95,10 +94,10 @@ class Ending:
             with self._patience:
                 await self.wait()
             now, due = trio.current_time(), self._patience.deadline
-            if self.end is not None or 0 <= now - due <= _LATE:
+            if self.end is not None or 0 <= now - due <= LATENESS:
                 break
             # Nobody could listen; who probes has put it off already, or will at once.
-            self._patience = trio.CancelScope(deadline=max(due, now + _LATE))
+            self._patience = trio.CancelScope(deadline=max(due, now + LATENESS))
         self.tell(End(self._overdue))
 
 
@@ -273,24 +272,22 @@ class ClientDriver(Generic[C]):
         settings = self.client.settings
         health = ProbeHealth(settings.probe_limit)
         health.connected(trio.current_time())
-        due = trio.current_time() + settings.probe_limit
         unanswered = f"no probe was answered for {settings.probe_limit:g} s"
         # One that does not even end when it is cancelled, as in a thread, is no answer either.
-        ending.extend(due + _GRACE, f"{unanswered} (the last one does not end)")
+        ending.extend(health.due + _GRACE, f"{unanswered} (the last one does not end)")
         wake = trio.current_time()
         while True:
             sent = trio.current_time()
-            due += _stood(health, wake, sent)
-            ending.extend(due + _GRACE)
+            health.woke(wake, sent)
+            ending.extend(health.due + _GRACE)
             health.sent(sent)
-            timeout = max(0.0, min(settings.probe_timeout, due - sent))
+            timeout = max(0.0, min(settings.probe_timeout, health.due - sent))
             trouble = await self._probe_once(client, ending, timeout)
             now = trio.current_time()
-            due += _stood(health, sent + timeout, now)
+            health.woke(sent + timeout, now)
             if not trouble:
                 health.answered(now)
-                due = now + settings.probe_limit
-                ending.extend(due + _GRACE)
+                ending.extend(health.due + _GRACE)
                 self.client.round_trip = health.round_trip
                 self.progress("probe")
             elif health.verdict(now) is Health.UNHEALTHY:
@@ -298,7 +295,7 @@ class ClientDriver(Generic[C]):
                 return
             self._judged(trouble)
             # Nearer the limit more closely, so that a library that comes back just before it is seen to.
-            soon = math.inf if not trouble else now + max(_LEAST_GAP, (due - now) / 2)
+            soon = math.inf if not trouble else now + max(_LEAST_GAP, (health.due - now) / 2)
             wake = min(sent + settings.probe_interval, soon)
             await trio.sleep_until(wake)
 
@@ -340,15 +337,6 @@ async def _hold(ending: Ending, *, task_status: trio.TaskStatus[trio.Nursery]) -
     # A library may also cancel the nursery that its tasks are in.
     if not ending.is_released:
         ending.tell(End(_CANCELLED))
-
-
-def _stood(health: ProbeHealth, planned: float, now: float) -> float:
-    """Return for how long nobody could listen, where that is why it is later now than was planned."""
-    late = now - planned
-    if late <= _LATE:
-        return 0.0
-    health.stood(now, late)
-    return late
 
 
 def describe(error: BaseException) -> str:

@@ -71,8 +71,9 @@ class Assets:
         What is wrong with one of them keeps no other from being made: only a consumer needs its stream.
 
         Raises:
+            StoreBroken: A stream stores nothing.
             ApiError: The server refused one, or it is for somebody else to make; says what. Of several the one that
-                another server may serve, else the first in the order of the declaration.
+                another server may serve, else that a stream stores nothing, else the first that is declared.
         """
         declared = jetstream.assets(topology)
         troubles: dict[str, Exception] = {}
@@ -88,10 +89,13 @@ class Assets:
                 for asset in declared:
                     if (asset.kind == "consumer") is wanted:
                         nursery.start_soon(one, asset)
-        if troubles:
-            found = [troubles[str(asset)] for asset in declared if str(asset) in troubles]
-            raise next((one for one in found if isinstance(one, jetstream.ApiError) and one.is_of_server), found[0])
+        found = [troubles[str(asset)] for asset in declared if str(asset) in troubles]
+        for one_found in found:
+            if isinstance(one_found, jetstream.ApiError) and one_found.is_of_server:
+                raise one_found
         await self._try_suspects(ask, topology)
+        if found:
+            raise found[0]
 
     async def _made(self, ask: jetstream.Ask, asset: jetstream.Asset) -> dict[str, Any]:
         try:

@@ -15,7 +15,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from ipaddress import ip_address
 from typing import Any
 
 import trio
@@ -34,6 +33,7 @@ from actors._nats_requests import ConnectionLost, NotSent, Request, Unanswered
 from actors._nats_settings import Login, NatsSettings
 from actors._nats_shared import open_shared
 from agentrt.policy import PoolServer
+from agentrt.policy.pool import is_address
 from agentrt.ports import BusError, Headers
 
 _logger = logging.getLogger(__name__)
@@ -71,34 +71,19 @@ async def bridge() -> AsyncIterator[None]:
 
 
 async def _create_connection(
-    loop: asyncio.AbstractEventLoop,
-    plain: Callable[..., Any],
-    protocol: Any,
-    host: str | None = None,
-    port: int | None = None,
-    **options: Any,
+    loop: asyncio.AbstractEventLoop, plain: Callable[..., Any], protocol: Any, host: str, port: int
 ) -> Any:
-    """Connect as asyncio's loop does; where *host* is a name, to whichever of its addresses answers."""
-    if host is None or port is None or _is_address(host):
-        return await plain(protocol, host, port, **options)
+    """Connect as nats-py has asyncio's loop do it; where *host* is a name, to whichever of its addresses answers."""
+    if is_address(host):
+        return await plain(protocol, host, port)
     made: list[socket.socket] = []
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         await trio_asyncio.trio_as_aio(dial)(found, made)
-        if options.get("ssl"):
-            options.setdefault("server_hostname", host)
-        return await plain(protocol, sock=made.pop(), **options)
+        return await plain(protocol, sock=made.pop())
     finally:
         for one in made:
             one.close()
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _log_asyncio_error(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:

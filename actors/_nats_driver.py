@@ -134,13 +134,10 @@ class Driver:
     def _housekeep(self) -> None:
         age, now = self.settings.publish_age, trio.current_time()
         self.link.housekeep(self.emit, now - age, age)
-        late, self._kept_at = now - self._kept_at - self._tick, now
-        if self._serving is None:
-            return
-        if late > self._tick:
-            # The process stood, or somebody held it: answers may lie there that nobody could take.
-            self._serving.health.stood(now, late)
-        self._tend(self._serving, now)
+        planned, self._kept_at = self._kept_at + self._tick, now
+        if self._serving is not None:
+            self._serving.health.woke(planned, now)
+            self._tend(self._serving, now)
 
     def _next_outage(self, outage: _Outage, reason: str) -> _Outage:
         now = trio.current_time()

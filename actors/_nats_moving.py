@@ -137,7 +137,9 @@ class Moving:
 
     async def _hand_over(self, client: NatsClient, successor: NatsClient, why: str) -> None:
         self.link.prepare(successor)
-        await successor.flush()
+        # One that has fallen silent since is found by its probes, which begin when it is moved to.
+        with trio.move_on_after(_LAST_FLUSH):
+            await successor.flush()
         self.link.retire()
         # What was published goes out here, so that it is not sent twice.
         with trio.move_on_after(_LAST_FLUSH):

@@ -34,7 +34,7 @@ class PoolServer:
         login, at, own = rest.rpartition("@")
         name = self.tls_name or _host(own)
         # Where the cluster is configured by name, its certificates hardly have the addresses that it tells.
-        needed = _is_ip(_host(address)) and not _is_ip(name)
+        needed = is_address(_host(address)) and not is_address(name)
         return PoolServer(f"{scheme}://{login}{at}{address}", name if needed else None)
 
 
@@ -43,7 +43,8 @@ def _host(address: str) -> str:
     return (host if colon and port.isdigit() else address).strip("[]")
 
 
-def _is_ip(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether it is a number, of IPv4 or IPv6, and no name."""
     try:
         ip_address(host)
     except ValueError:

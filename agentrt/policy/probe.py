@@ -8,6 +8,9 @@ import math
 import attrs
 from attrs import validators
 
+#: Seconds that a wake may come late before the process is taken to have stood, or its loop to have been held.
+LATENESS = 0.5
+
 
 class Health(enum.StrEnum):
     """Whether the other side answers."""
@@ -23,6 +26,8 @@ class ProbeHealth:
     It is unhealthy when nothing was heard for *limit* seconds, counted from the last answer or the last connect,
     whichever is later; at exactly *limit* it is. Silence counts also where no probe was sent: a prober that stopped
     must not look like a connection that works. Before the first connect it is unhealthy.
+
+    Silence counts only while somebody listens: see :meth:`woke`.
 
     Pure: the caller sends the probes and passes in the time, monotonic seconds, never less than the last one.
 
@@ -66,13 +71,20 @@ class ProbeHealth:
             self._round_trip = now - self._sent_at
             self._sent_at = None
 
-    def stood(self, now: float, seconds: float) -> None:
-        """Record that nobody could listen for *seconds* until *now*, as where a process was stopped.
+    @property
+    def due(self) -> float:
+        """When it is unhealthy, if nothing is heard until then."""
+        return self._heard_at + self.limit
 
-        What the other side said meanwhile was not heard, and is not held against it.
+    def woke(self, planned: float, now: float) -> None:
+        """Record a wake of the caller that was to come at *planned*, and came now.
+
+        One that is late says that the process was stopped, or its loop held. What the other side said meanwhile could
+        not be heard, and is not held against it.
         """
-        self._heard_at = min(now, self._heard_at + seconds)
+        if now - planned > LATENESS:
+            self._heard_at = min(now, self._heard_at + now - planned)
 
     def verdict(self, now: float) -> Health:
         """Return whether the connection answers."""
-        return Health.UNHEALTHY if now >= self._heard_at + self.limit else Health.HEALTHY
+        return Health.UNHEALTHY if now >= self.due else Health.HEALTHY

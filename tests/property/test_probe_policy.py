@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentrt.policy import Health, ProbeHealth
+from agentrt.policy.probe import LATENESS
 
 steps = st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["connected", "sent", "answered", "nothing"])))
 
@@ -36,12 +37,14 @@ def test_time_in_which_nobody_could_listen_is_no_silence(limit, history):
     for gap, stood in history:
         now += gap
         if stood:
-            health.stood(now, gap)
+            health.woke(now - gap, now)
         else:
             silent += gap
+            # One that is hardly late says nothing.
+            health.woke(now - LATENESS, now)
         assert (Health.HEALTHY if silent < limit else Health.UNHEALTHY) is health.verdict(now)
     health.answered(now)
-    health.stood(now, 5)
+    health.woke(now - 5, now)
     assert Health.UNHEALTHY is health.verdict(now + limit)
 
 

@@ -332,6 +332,27 @@ async def test_a_stream_that_cannot_agree_on_anything_is_not_there_however_much_
         assert (f"stream 'A': {trouble}", True) == (str(caught.value), caught.value.is_of_server)
 
 
+BROKEN = Reply(b'{"error": {"code": 503, "err_code": 10051, "description": "no space left"}}')
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ({"CREATE.A": REFUSED}, "stream 'B' stores nothing: no space left"),
+        ({"INFO.C": None}, "stream 'C': JetStream did not answer for it"),
+    ],
+)
+async def test_a_store_that_is_broken_is_found_whatever_is_refused_besides(
+    answers: dict[str, Reply | None], told: str
+) -> None:
+    """A refusal may last for ever; where another server may do better, that is told first."""
+    known = Assets(lambda _what, _messages: None)
+    known.suspect({"b"})
+    with pytest.raises(ApiError) as caught:
+        await known.ensure(failing(Server(), {**answers, "PURGE.B": BROKEN}), THREE)
+    assert str(caught.value).startswith(told)
+
+
 async def test_what_is_not_served_is_counted() -> None:
     """Whatever is said of a stream is an answer; what is silent or has nobody to answer is none."""
     nobody = Reply(b"", "503")

@@ -23,9 +23,12 @@ class Connection:
     server: PoolServer
     told: tuple[PoolServer, ...] = ()
     ended: str = ""
+    is_silent: bool = False
 
     async def flush(self) -> None:
         await trio.lowlevel.checkpoint()
+        if self.is_silent:
+            await trio.sleep_forever()
 
     async def discard(self) -> None:
         self.ended = "discarded"
@@ -95,6 +98,25 @@ async def test_a_connection_moves_to_where_less_is_missing(
     assert [f"prepare {taken.server}", "retire"] == link.asked
     assert "moved away from here:4222, where JetStream does not serve: no leader" == present.ended
     assert [{"server": "here:4222", "reason": "no leader", "instead": str(taken.server)}] == told
+
+
+async def test_one_that_falls_silent_as_it_is_moved_to_holds_nobody_up(autojump_clock: trio.testing.MockClock) -> None:
+    """Nothing probes it before it is moved to; after that it is found like any other that is silent."""
+    pool, present = ServerPool((HERE, PoolServer("nats://a:4222"))), Connection(HERE)
+
+    async def connect(servers: tuple[PoolServer, ...]) -> Connection:
+        await trio.lowlevel.checkpoint()
+        return Connection(servers[0], is_silent=True)
+
+    async def count(_client: Connection) -> int:
+        await trio.lowlevel.checkpoint()
+        return 0
+
+    moving = Moving(Link(), pool, connect, lambda _kind, **_fields: None, lambda: 0.0, ReconnectBackoff())  # type: ignore[arg-type, return-value]
+    with trio.fail_after(60):
+        await moving.look_elsewhere(present, "no leader", count)  # type: ignore[arg-type]
+    assert "moved away from here:4222, where JetStream does not serve: no leader" == present.ended
+    assert moving.is_ready
 
 
 def name(server: PoolServer) -> str:
